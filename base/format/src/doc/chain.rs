@@ -1,0 +1,84 @@
+//! Genesis and nodes of a partition's chain: the commit of captured records.
+
+use std::collections::BTreeMap;
+
+use super::Document;
+
+/// Object `cap/v1/{epoch}/{partition}/genesis`.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisDoc {
+    /// First start of the chain.
+    pub start: u64,
+    /// Writer that put it.
+    pub writer: String,
+}
+
+impl Document for GenesisDoc {
+    const FORMAT: &'static str = "genesis/0";
+}
+
+/// What a node says of its offsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    /// They are in a raw file.
+    Data,
+    /// They are lost, explicitly.
+    Hole,
+    /// The stream ends here; next = start.
+    End,
+}
+
+/// A raw file as a node names it.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRef {
+    /// Object key.
+    pub key: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// CRC32C of the whole object, unseeded, eight hex digits.
+    pub crc32c: String,
+}
+
+/// One extent: [start byte, end byte, payloads, points, received_at min us, received_at max us].
+pub type ExtentRow = (u64, u64, u32, u64, i64, i64);
+
+/// Object `cap/v1/{epoch}/{partition}/n/{start}`.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeDoc {
+    /// Data, hole or end.
+    pub kind: NodeKind,
+    /// First offset covered.
+    pub start: u64,
+    /// Consumer position after the last record covered.
+    pub next: u64,
+    /// Raw file; none for a hole or an end.
+    pub raw: Option<RawRef>,
+    /// Section (shard name, or `none` for bad envelopes) -> window start in seconds, ten digits -> extents.
+    pub extents: BTreeMap<String, BTreeMap<String, Vec<ExtentRow>>>,
+    /// Version of the route table that chose the sections.
+    pub route_version: u32,
+    /// Records covered.
+    pub records: u64,
+    /// Payloads whose envelope was good.
+    pub payloads: u64,
+    /// Points of those payloads.
+    pub points: u64,
+    /// Records whose envelope was bad; kept in section `none`.
+    pub envelope_corrupt: u64,
+    /// Earliest and latest point, Unix milliseconds; none without points.
+    pub time_ms: Option<(i64, i64)>,
+    /// Earliest and latest received_at, Unix microseconds; none without payloads.
+    pub received_at_us: Option<(i64, i64)>,
+    /// Writer uuid.
+    pub writer: String,
+    /// Attempt of that writer, so that a retried put is told from another's.
+    pub attempt: u32,
+}
+
+impl Document for NodeDoc {
+    const FORMAT: &'static str = "node/0";
+}

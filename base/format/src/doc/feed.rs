@@ -1,0 +1,53 @@
+//! Feed entries, done marks and gone marks: what readers and retention follow.
+
+use std::collections::BTreeMap;
+
+use tailors_model::ShardId;
+
+use super::Document;
+
+/// Object `feed/v1/{seq}`, dense from 1.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedDoc {
+    /// Shard.
+    pub shard: ShardId,
+    /// Window start, Unix seconds.
+    pub window: i64,
+    /// Generation published.
+    pub g: u32,
+}
+
+impl Document for FeedDoc {
+    const FORMAT: &'static str = "feed/0";
+}
+
+/// Object `done/v1/{T}/{k}` of a closed or late seal.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoneDoc {
+    /// Window start, Unix seconds.
+    pub window: i64,
+    /// Seal.
+    pub k: u32,
+    /// Route version.
+    pub route_version: u32,
+    /// Shard -> generation; a shard not listed has no data.
+    pub shards: BTreeMap<String, u32>,
+}
+
+impl Document for DoneDoc {
+    const FORMAT: &'static str = "done/0";
+}
+
+/// Object `gone/v1/{shard}/{T}/{g}`, put before the files go.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoneDoc {
+    /// Published generation that replaces it; 0 when retention ended it.
+    pub superseded_by: u32,
+}
+
+impl Document for GoneDoc {
+    const FORMAT: &'static str = "gone/0";
+}
