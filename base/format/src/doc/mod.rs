@@ -62,7 +62,7 @@ pub trait Document: Serialize + DeserializeOwned {
         if bytes.len() > DOCUMENT_BYTES_MAX {
             return Err(FormatError::invalid(what, format!("{} bytes, at most {DOCUMENT_BYTES_MAX}", bytes.len())));
         }
-        let tail = CRC.len() + 16;
+        let tail = CRC.len() + 15;
         let body =
             bytes.len().checked_sub(tail).ok_or(FormatError::Truncated { what, needed: tail as u64, present: bytes.len() as u64 })?;
         let (body, tail) = bytes.split_at(body);

@@ -36,6 +36,7 @@ fn damage_and_misplacement_are_errors() {
     let key = "feed/v1/000000000001";
     let feed = FeedDoc { shard: ShardId::of_org(OrgId(1), 64), window: 1_795_132_800, g: 1 };
     let bytes = feed.to_bytes(key).expect("encodes");
+    assert_eq!(FeedDoc::from_bytes(key, &bytes), Ok(feed));
     assert!(FeedDoc::from_bytes("feed/v1/000000000002", &bytes).is_err());
     assert!(SealDoc::from_bytes(key, &bytes).is_err());
     for cut in 0..bytes.len() {
