@@ -1,0 +1,123 @@
+//! Kinds of fleets: which metrics, tags, lifetimes and shapes series i of a class has.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::walk::{Shape, Values};
+use crate::{Spec, SynthSeries};
+
+/// A kind of fleet; `tailors generate --class NAME`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Host metrics that live for the whole range: CPU, memory, disk, network.
+    Hosts,
+    /// Containers that come and go: 5 to 200 points each.
+    Containers,
+    /// Monotonic counters with rare resets.
+    Counters,
+    /// Two-decimal gauges.
+    Gauges,
+    /// Full-mantissa noise.
+    Mantissa,
+    /// All of the above, constants, NaN and stale markers.
+    Mix,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Self; 6] = [Self::Hosts, Self::Containers, Self::Counters, Self::Gauges, Self::Mantissa, Self::Mix];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hosts => "hosts",
+            Self::Containers => "containers",
+            Self::Counters => "counters",
+            Self::Gauges => "gauges",
+            Self::Mantissa => "mantissa",
+            Self::Mix => "mix",
+        }
+    }
+
+    /// The class of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == text)
+    }
+}
+
+const HOST_METRICS: [(&str, Shape); 8] = [
+    ("system.cpu.user", Shape::Walk { decimals: 2, step: 3.0, low: 0.0, high: 100.0 }),
+    ("system.mem.used", Shape::Walk { decimals: 0, step: 4096.0, low: 1e6, high: 6e7 }),
+    ("system.load.1", Shape::Walk { decimals: 2, step: 0.1, low: 0.0, high: 32.0 }),
+    ("system.net.bytes_rcvd", Shape::Counter { rate: 2_000.0, reset: 0.0 }),
+    ("system.io.w_s", Shape::Counts { rate: 8.0 }),
+    ("system.cpu.num_cores", Shape::Constant { value: 64.0 }),
+    ("system.disk.in_use", Shape::Walk { decimals: 4, step: 0.0002, low: 0.0, high: 1.0 }),
+    ("system.uptime", Shape::Counter { rate: 1.0, reset: 0.0 }),
+];
+
+pub(crate) fn series(spec: &Spec, index: u32) -> SynthSeries {
+    // One stream per (seed, series), so that series do not depend on each other.
+    let mut rng = ChaCha8Rng::seed_from_u64(spec.seed);
+    rng.set_stream(u64::from(index) + 1);
+    let class = if spec.class == Class::Mix { of_mix(index) } else { Some(spec.class) };
+    let host = |i: u32| ("host".to_owned(), format!("host-{i:05}"));
+    match class {
+        Some(Class::Hosts) => {
+            let (metric, shape) = HOST_METRICS[index as usize % HOST_METRICS.len()];
+            let number = index / HOST_METRICS.len() as u32;
+            let tags = vec![("env".to_owned(), ["prod", "staging", "dev"][number as usize % 3].to_owned()), host(number)];
+            filled(spec, metric.to_owned(), tags, shape, rng, None)
+        }
+        Some(Class::Containers) => {
+            let shapes = [
+                ("container.memory.rss", Shape::Walk { decimals: 0, step: 65_536.0, low: 1e6, high: 1e9 }),
+                ("container.requests", Shape::Counts { rate: 3.0 }),
+                ("container.cpu.cores", Shape::Mantissa { mean: 0.4, spread: 0.1 }),
+                ("container.restarts", Shape::Constant { value: f64::from(index % 3) }),
+            ];
+            let (metric, shape) = shapes[index as usize % shapes.len()];
+            let tags = vec![
+                ("container_id".to_owned(), format!("{:016x}", rng.random::<u64>())),
+                host(index % 200),
+                ("service".to_owned(), format!("svc-{:02}", index % 40)),
+            ];
+            let points = rng.random_range(5..=200u32);
+            filled(spec, metric.to_owned(), tags, shape, rng, Some(points))
+        }
+        Some(Class::Counters) => {
+            filled(spec, "app.requests.total".to_owned(), vec![host(index)], Shape::Counter { rate: 20.0, reset: 0.000_1 }, rng, None)
+        }
+        Some(Class::Gauges) => {
+            let shape = Shape::Walk { decimals: 2, step: 0.25, low: 0.0, high: 100.0 };
+            filled(spec, "app.gauge".to_owned(), vec![host(index)], shape, rng, None)
+        }
+        Some(Class::Mantissa) => {
+            filled(spec, "app.latency".to_owned(), vec![host(index)], Shape::Mantissa { mean: 20.0, spread: 4.0 }, rng, None)
+        }
+        Some(Class::Mix) | None => filled(spec, "app.special".to_owned(), vec![host(index)], Shape::Special, rng, None),
+    }
+}
+
+/// Shares of a mix by series: mostly churn, a fifth hosts, the rest evenly.
+fn of_mix(index: u32) -> Option<Class> {
+    match index % 20 {
+        0..=3 => Some(Class::Hosts),
+        4..=15 => Some(Class::Containers),
+        16 => Some(Class::Counters),
+        17 => Some(Class::Gauges),
+        18 => Some(Class::Mantissa),
+        _ => None,
+    }
+}
+
+fn filled(spec: &Spec, metric: String, tags: Vec<(String, String)>, shape: Shape, mut rng: ChaCha8Rng, points: Option<u32>) -> SynthSeries {
+    let step = spec.step_s.max(1);
+    let steps = spec.seconds / step;
+    let count = points.unwrap_or(steps).min(steps);
+    let first = if count < steps { rng.random_range(0..=steps - count) } else { 0 };
+    let mut values = Values::new(shape, rng);
+    let at_ms = |i: u32| (spec.start_s + i64::from(first + i) * i64::from(step)) * 1_000;
+    let points = (0..count).map(|i| (at_ms(i), values.next())).collect();
+    SynthSeries { metric, tags, points }
+}
