@@ -10,6 +10,7 @@ pub mod doc;
 pub mod error;
 pub mod key;
 pub mod payload;
+mod pieces;
 pub mod raw;
 
 pub use error::FormatError;

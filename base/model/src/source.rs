@@ -1,13 +1,19 @@
-//! The storage seam of queries: resolve series, read their points in an absolute window. It knows no PromQL; lookback and offset stay in the engine.
+//! The storage seam of queries: pin one state of history, resolve series in it, read their points in an absolute window. It knows no PromQL;
+//! lookback, offset and names-as-labels stay in the engine.
+//!
+//! Invariants: everything read through one [`PinnedSource`] is of one feed number (protocol.md 2.4 step 5), and points that cannot be read are
+//! an error or a named range of [`Selection::partial`], never silently absent (P6).
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{MetricMeta, OrgId, Series};
 
 /// A boxed future, so that the seam needs no async runtime.
-pub type SourceFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type SourceFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;
 
 /// Decides which series are wanted; built by the query engine from its matchers.
 pub trait SeriesFilter: Send + Sync {
@@ -17,11 +23,20 @@ pub trait SeriesFilter: Send + Sync {
     fn series(&self, series: &Series) -> bool;
 }
 
-/// One selected series with its points, in time order, each timestamp once.
+/// One selected series.
 #[derive(Clone, Debug)]
-pub struct SeriesPoints {
+pub struct SelectedSeries {
     /// Who it is.
     pub series: Arc<Series>,
+    /// Kind, unit, interval, description.
+    pub meta: MetricMeta,
+    /// Points of it in the windows that the range touches: what a read of it may cost.
+    pub points_max: u64,
+}
+
+/// Points of one series in time order, each timestamp once.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesPoints {
     /// Unix milliseconds, strictly increasing.
     pub timestamps_ms: Vec<i64>,
     /// Values, bit-exact; as long as `timestamps_ms`.
@@ -41,23 +56,22 @@ pub struct UsedGeneration {
     pub seal: String,
 }
 
-/// What an answer was made of and what is missing from it.
-#[derive(Clone, Default, Debug)]
-pub struct Provenance {
-    /// Feed number that was pinned.
-    pub feed: u64,
-    /// Generations read.
+/// A range that could not be read: from and to (Unix milliseconds, half-open), and why.
+pub type PartialRange = (i64, i64, String);
+
+/// What a pinned state says of a time range.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Coverage {
+    /// Generations that hold points of the range, in window order.
     pub used: Vec<UsedGeneration>,
-    /// End of the unbroken row of complete windows from the range's first one, Unix milliseconds.
+    /// End of the unbroken row of complete windows from the range's first one, Unix milliseconds; `None` when that one is not complete.
     pub complete_until_ms: Option<i64>,
-    /// Ranges that could not be read: from, to (Unix milliseconds), why. Never silently empty (P6).
-    pub partial: Vec<(i64, i64, String)>,
-    /// Things worth saying: open windows, translated names.
+    /// Things worth saying: windows that are open or not built.
     pub notes: Vec<String>,
 }
 
-/// Why a source could not answer.
-#[derive(Debug, thiserror::Error)]
+/// Why a source could not answer. The texts name a stable id.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
     /// A limit of the query; names it, its value and the way out.
     #[error("{0}")]
@@ -83,23 +97,41 @@ pub struct ReadLimits {
 
 /// Series of a time range, from live data, chunks, rollups, all of them merged, or an old system under migration.
 pub trait SeriesSource: Send + Sync {
-    /// All points of the series that pass the filter with `from_ms <= time < to_ms`.
-    fn points<'a>(
-        &'a self,
-        org: OrgId,
-        filter: &'a dyn SeriesFilter,
-        from_ms: i64,
-        to_ms: i64,
-        limits: ReadLimits,
-    ) -> SourceFuture<'a, Result<(Vec<SeriesPoints>, Provenance), SourceError>>;
+    /// Pins the newest state that is at most 10 s old at `now_ms`.
+    fn pin(&self, now_ms: i64) -> SourceFuture<'_, Arc<dyn PinnedSource>>;
+}
 
-    /// The series that pass the filter and have a point in a window that the range touches, with their metadata.
-    fn series<'a>(
+/// One state of all history, named by a feed number.
+pub trait PinnedSource: Send + Sync {
+    /// The feed number that is pinned.
+    fn feed(&self) -> u64;
+
+    /// What is there of `from_ms <= time < to_ms` for this org.
+    fn coverage(&self, org: OrgId, from_ms: i64, to_ms: i64) -> Coverage;
+
+    /// Names of the metrics that have a point in a window that the range touches, sorted, each once.
+    fn metrics(&self, org: OrgId, from_ms: i64, to_ms: i64, allow_partial: bool) -> SourceFuture<'_, Vec<Bytes>>;
+
+    /// The series that pass the filter and have a point in a window that the range touches; their points can be read from the answer.
+    /// `limits.points` is checked against what a read of all of them would cost.
+    fn select<'a>(
         &'a self,
         org: OrgId,
         filter: &'a dyn SeriesFilter,
         from_ms: i64,
         to_ms: i64,
         limits: ReadLimits,
-    ) -> SourceFuture<'a, Result<(Vec<(Arc<Series>, MetricMeta)>, Provenance), SourceError>>;
+    ) -> SourceFuture<'a, Arc<dyn Selection>>;
+}
+
+/// Series that were found, and the way to their points.
+pub trait Selection: Send + Sync {
+    /// In the order of their identity (metric, then canonical tags), each once.
+    fn series(&self) -> &[SelectedSeries];
+
+    /// Points of the series with these numbers (positions in `series()`), clipped to the selection's range, in the order asked for.
+    fn read<'a>(&'a self, numbers: &'a [usize]) -> SourceFuture<'a, Vec<SeriesPoints>>;
+
+    /// Ranges found unreadable so far; only where partial answers are allowed.
+    fn partial(&self) -> Vec<PartialRange>;
 }

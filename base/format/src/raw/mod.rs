@@ -1,1 +1,8 @@
-//! stub
+//! Payloads as they lie in a log and on the object store: one frame format, two containers.
+//!
+//! [`frame`] wraps one log record; a log [`segment`] is a row of frames with markers between them, a raw [`file`] is extents of frames and a
+//! trailer. Capture copies frames from the one to the other after a check. Pages: `docs/formats/{raw,segment}.md`.
+
+pub mod file;
+pub mod frame;
+pub mod segment;

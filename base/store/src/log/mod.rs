@@ -1,6 +1,10 @@
 //! `Log`: append, read and commit of payloads by partition. Implementations: embedded segments, in-memory faulty; Kafka joins with its own issue.
 //! All of them pass the suite in `conformance`.
 
+pub mod conformance;
+pub mod embedded;
+pub mod memory;
+
 use std::fmt;
 
 use async_trait::async_trait;

@@ -1,0 +1,196 @@
+//! Encoded buckets -> files: places pages, numbers time columns and tag sets in file order, seals every byte with what it is.
+//!
+//! ```text
+//! pages          per page: its bytes as the chunk's encoding says | crc u32; pages of all chunks in file order, nothing between
+//! series index   series varint | tag set of each | time column of each | 1 for a constant
+//!                constants, in series order: exponent (15 = bits) | zigzag integer or bits
+//!                own metadata: count varint | series (gap from the one before) | metadata
+//! directory      metrics varint | org of each | name strings | metadata | series of each
+//!                chunks varint | pages of each | encoding | exponent | divisor | flags (1 = exceptions) | length of pco metadata | blob of it
+//!                per page: points | bytes (checksum not counted)
+//! metadata       kind | interval_s | unit strings | help strings
+//! ```
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tailors_model::limits::CHUNK_FILE_BYTES;
+use tailors_model::{MetricMeta, OrgId, ShardId, Tag};
+
+use super::column::{put_blob, put_column, put_strings, zigzag};
+use super::encode::{Chunk, EncodedBucket};
+use super::labels::put_labels;
+use super::layout::{Region, Seal, Span, Trailer, put_header};
+use super::times::{TimeColumn, put_times};
+use super::value::{exponent_of, to_integer};
+use super::{ENCODER_VERSION, encode::BucketSeries};
+use crate::FormatError;
+use crate::bytes::put_varint;
+
+const WHAT: &str = "chunk file";
+/// Exponent of a constant that is stored as its bits.
+pub(super) const BITS: u8 = 15;
+
+/// A whole file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChunkFile {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Points in it.
+    pub points: u64,
+    /// Series entries in it.
+    pub series: u64,
+    /// Earliest point, Unix milliseconds.
+    pub min_ms: i64,
+    /// Latest point, Unix milliseconds.
+    pub max_ms: i64,
+}
+
+/// Puts buckets, in (org, metric, bucket) order, into files; a new file begins at the first bucket edge past `CHUNK_FILE_BYTES` of pages.
+/// Buckets without series are left out; no buckets, no file.
+///
+/// # Errors
+/// [`FormatError::Invalid`] when buckets are out of order or hold a timestamp outside the span.
+pub fn assemble(shard: ShardId, span: Span, buckets: Vec<EncodedBucket>) -> Result<Vec<ChunkFile>, FormatError> {
+    if !buckets.is_sorted_by(|a, b| (a.org, &a.metric) <= (b.org, &b.metric)) {
+        return Err(FormatError::invalid(WHAT, "buckets are not in (org, metric) order"));
+    }
+    let mut files = Vec::new();
+    let (mut file, mut bytes) = (Vec::new(), 0);
+    for bucket in buckets.into_iter().filter(|bucket| bucket.series() > 0) {
+        bytes += bucket.bytes();
+        file.push(bucket);
+        if bytes > CHUNK_FILE_BYTES {
+            files.push(write_file(shard, span, &std::mem::take(&mut file))?);
+            bytes = 0;
+        }
+    }
+    if !file.is_empty() {
+        files.push(write_file(shard, span, &file)?);
+    }
+    Ok(files)
+}
+
+fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<ChunkFile, FormatError> {
+    let (times, time_of_series) = merge_times(buckets);
+    let first = times.iter().map(TimeColumn::first).min().unwrap_or(0);
+    let last = times.iter().map(TimeColumn::last).max().unwrap_or(0);
+    if last >= span.span_ms {
+        return Err(FormatError::invalid(WHAT, format!("a point at {last} ms of a span of {} ms", span.span_ms)));
+    }
+    let seal = Seal::new(shard, span);
+    let mut out = Vec::new();
+    put_header(&mut out, seal, span);
+    for chunk in buckets.iter().flat_map(|bucket| &bucket.chunks) {
+        let mut rest = chunk.bytes.as_slice();
+        for length in &chunk.page_lengths {
+            let (page, after) = rest.split_at(*length);
+            let crc = seal.crc(Region::Pages, out.len() as u64, page);
+            out.extend_from_slice(page);
+            out.extend_from_slice(&crc.to_le_bytes());
+            rest = after;
+        }
+    }
+    let series: Vec<&BucketSeries> = buckets.iter().flat_map(|bucket| &bucket.series).collect();
+    let (labels, sets) = put_labels(&series.iter().map(|series| series.tags.as_slice()).collect::<Vec<&[Tag]>>())?;
+    let times_at = out.len() as u64;
+    seal.put_section(&mut out, Region::Times, &put_times(&times)?);
+    let series_at = out.len() as u64;
+    seal.put_section(&mut out, Region::Series, &put_series(&series, &sets, &time_of_series)?);
+    let labels_at = out.len() as u64;
+    seal.put_section(&mut out, Region::Labels, &labels);
+    let directory_at = out.len() as u64;
+    seal.put_section(&mut out, Region::Directory, &put_directory(buckets)?);
+    Trailer { times_at, series_at, labels_at, directory_at, span, encoder: ENCODER_VERSION }.put(&mut out);
+    Ok(ChunkFile {
+        bytes: out,
+        points: buckets.iter().map(EncodedBucket::points).sum(),
+        series: series.len() as u64,
+        min_ms: span.start_ms + i64::from(first),
+        max_ms: span.start_ms + i64::from(last),
+    })
+}
+
+/// Distinct time columns of a file in order of first use, and the column of each series.
+fn merge_times(buckets: &[EncodedBucket]) -> (Vec<TimeColumn>, Vec<u64>) {
+    let mut known: HashMap<&TimeColumn, u64> = HashMap::new();
+    let (mut times, mut of_series) = (Vec::new(), Vec::new());
+    for bucket in buckets {
+        for series in &bucket.series {
+            let column = &bucket.times[series.time as usize];
+            of_series.push(*known.entry(column).or_insert_with(|| {
+                times.push(column.clone());
+                times.len() as u64 - 1
+            }));
+        }
+    }
+    (times, of_series)
+}
+
+fn put_series(series: &[&BucketSeries], sets: &[u64], times: &[u64]) -> Result<Vec<u8>, FormatError> {
+    let mut out = Vec::new();
+    put_varint(&mut out, series.len() as u64);
+    put_column(&mut out, sets)?;
+    put_column(&mut out, times)?;
+    put_column(&mut out, &series.iter().map(|series| u64::from(series.constant.is_some())).collect::<Vec<_>>())?;
+    let constants = series.iter().filter_map(|series| series.constant).map(|value| {
+        let decimal = exponent_of(value, 0).and_then(|exponent| Some((exponent, zigzag(to_integer(value, exponent)?))));
+        let (exponent, number) = decimal.unwrap_or((BITS, value.to_bits()));
+        (u64::from(exponent), number)
+    });
+    let (exponents, numbers): (Vec<u64>, Vec<u64>) = constants.unzip();
+    put_column(&mut out, &exponents)?;
+    put_column(&mut out, &numbers)?;
+    let own: Vec<(usize, &MetricMeta)> =
+        series.iter().enumerate().filter_map(|(i, series)| Some((i, series.meta.as_ref()?))).collect();
+    put_varint(&mut out, own.len() as u64);
+    let mut next = 0;
+    put_column(&mut out, &own.iter().map(|(i, _)| (i - std::mem::replace(&mut next, i + 1)) as u64).collect::<Vec<_>>())?;
+    put_metas(&mut out, &own.iter().map(|(_, meta)| *meta).collect::<Vec<_>>())?;
+    Ok(out)
+}
+
+fn put_metas(out: &mut Vec<u8>, metas: &[&MetricMeta]) -> Result<(), FormatError> {
+    put_column(out, &metas.iter().map(|meta| meta.kind as u64).collect::<Vec<_>>())?;
+    put_column(out, &metas.iter().map(|meta| u64::from(meta.interval_s)).collect::<Vec<_>>())?;
+    put_strings(out, metas.iter().map(|meta| meta.unit.as_ref()))?;
+    put_strings(out, metas.iter().map(|meta| meta.help.as_ref()))
+}
+
+fn put_directory(buckets: &[EncodedBucket]) -> Result<Vec<u8>, FormatError> {
+    let mut metrics: Vec<(OrgId, &Bytes, &MetricMeta, u64)> = Vec::new();
+    for bucket in buckets {
+        match metrics.last_mut() {
+            // A metric of several buckets is one entry; P4 gives them one metadata, so the first bucket's stands.
+            Some(metric) if (metric.0, metric.1) == (bucket.org, &bucket.metric) => metric.3 += bucket.series(),
+            _ => metrics.push((bucket.org, &bucket.metric, &bucket.meta, bucket.series())),
+        }
+    }
+    let mut out = Vec::new();
+    put_varint(&mut out, metrics.len() as u64);
+    put_column(&mut out, &metrics.iter().map(|metric| u64::from(metric.0.0)).collect::<Vec<_>>())?;
+    put_strings(&mut out, metrics.iter().map(|metric| metric.1.as_ref()))?;
+    put_metas(&mut out, &metrics.iter().map(|metric| metric.2).collect::<Vec<_>>())?;
+    put_column(&mut out, &metrics.iter().map(|metric| metric.3).collect::<Vec<_>>())?;
+
+    let chunks: Vec<&Chunk> = buckets.iter().flat_map(|bucket| &bucket.chunks).collect();
+    put_varint(&mut out, chunks.len() as u64);
+    let fields: [fn(&Chunk) -> u64; 6] = [
+        |chunk| chunk.page_points.len() as u64,
+        |chunk| chunk.encoding as u64,
+        |chunk| u64::from(chunk.exponent),
+        |chunk| chunk.divisor,
+        |chunk| u64::from(chunk.exceptions),
+        |chunk| chunk.meta.len() as u64,
+    ];
+    for field in fields {
+        put_column(&mut out, &chunks.iter().map(|chunk| field(chunk)).collect::<Vec<_>>())?;
+    }
+    put_blob(&mut out, &chunks.iter().flat_map(|chunk| chunk.meta.iter().copied()).collect::<Vec<_>>())?;
+    let pages = |lengths: fn(&Chunk) -> &Vec<usize>| -> Vec<u64> {
+        chunks.iter().flat_map(|chunk| lengths(chunk)).map(|length| *length as u64).collect()
+    };
+    put_column(&mut out, &pages(|chunk| &chunk.page_points))?;
+    put_column(&mut out, &pages(|chunk| &chunk.page_lengths))?;
+    Ok(out)
+}

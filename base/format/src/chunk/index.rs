@@ -1,0 +1,408 @@
+//! The index of a file: everything but its pages, parsed and checked once, then cached by readers.
+//!
+//! No series says where its values lie: non-constant series follow each other in file order through pages and chunks, so running sums of their
+//! points tell page and offset. What does not add up is refused when the index is parsed.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use tailors_model::limits::METRIC_BYTES_MAX;
+use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::assemble::BITS;
+use super::column::{take_blob, take_bounded, take_column, take_strings, unzigzag};
+use super::encode::{Encoding, PAGE_POINTS_MAX};
+use super::labels::Labels;
+use super::layout::{CRC_BYTES, HEADER_BYTES, Region, Seal, Span, TRAILER_BYTES, Trailer, WHAT};
+use super::times::Times;
+use super::value::{EXPONENT_MAX, to_value};
+use crate::FormatError;
+use crate::bytes::Cursor;
+
+/// Bytes of a unit or description that a file may hold.
+const META_BYTES_MAX: usize = 1 << 20;
+/// Page of a series that has none: its value stands in the index.
+const CONSTANT: u64 = u64::MAX;
+
+/// One metric of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetricEntry {
+    /// Tenant.
+    pub org: OrgId,
+    /// Metric name.
+    pub metric: Bytes,
+    /// Metadata of the metric.
+    pub meta: MetricMeta,
+    /// Its series, by number in this file. A series that its builder cut into several buckets by time appears once per bucket, in that order.
+    pub series: Range<u32>,
+    /// Points of all its series.
+    pub points: u64,
+    /// Earliest point, Unix milliseconds.
+    pub min_ms: i64,
+    /// Latest point, Unix milliseconds.
+    pub max_ms: i64,
+}
+
+/// Values of one class, as the directory names them.
+#[derive(Debug)]
+pub(super) struct ChunkEntry {
+    pub(super) encoding: Encoding,
+    pub(super) exponent: u8,
+    pub(super) divisor: i64,
+    pub(super) exceptions: bool,
+    pub(super) meta: Range<usize>,
+    pub(super) pages: Range<usize>,
+}
+
+/// One page: where it lies, and which values of the file's sequence it holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageEntry {
+    /// Position in the file.
+    pub(super) at: u64,
+    /// Bytes with checksum.
+    pub(super) length: u32,
+    /// Number of its first value among all values of the file.
+    pub(super) first: u64,
+    pub(super) points: u32,
+    pub(super) chunk: u32,
+}
+
+/// One series: its tag set and time column, and where its values are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeriesEntry {
+    pub(super) set: u32,
+    pub(super) time: u32,
+    /// Number of its first value among all values of the file; [`CONSTANT`] for a constant.
+    first: u64,
+    constant: f64,
+}
+
+impl SeriesEntry {
+    pub(super) fn constant(&self) -> Option<f64> {
+        (self.first == CONSTANT).then_some(self.constant)
+    }
+
+    pub(super) fn first(&self) -> Option<u64> {
+        (self.first != CONSTANT).then_some(self.first)
+    }
+}
+
+/// All of a file but the pages; what a reader caches.
+#[derive(Debug)]
+pub struct ChunkIndex {
+    pub(super) trailer: Trailer,
+    pub(super) seal: Seal,
+    /// Tells chunks of this file from those of others in a reader's scratch.
+    pub(super) identity: u128,
+    pub(super) file_len: u64,
+    pub(super) metrics: Vec<MetricEntry>,
+    pub(super) series: Vec<SeriesEntry>,
+    own_meta: Vec<(u32, MetricMeta)>,
+    pub(super) times: Times,
+    labels: Labels,
+    pub(super) chunks: Vec<ChunkEntry>,
+    pub(super) chunk_meta: Vec<u8>,
+    pub(super) pages: Vec<PageEntry>,
+}
+
+impl ChunkIndex {
+    /// Bytes of the trailer.
+    pub const TRAILER_BYTES: usize = TRAILER_BYTES;
+
+    /// From the last [`Self::TRAILER_BYTES`] of a file (more may be given): where its index lies, contiguous up to the file's end.
+    ///
+    /// # Errors
+    /// Any damage of the trailer, and a `file_len` that is not the file's.
+    pub fn tail_range(trailer: &[u8], file_len: u64) -> Result<Range<u64>, FormatError> {
+        Ok(Trailer::read(trailer, file_len)?.times_at..file_len)
+    }
+
+    /// Reads the bytes of [`Self::tail_range`].
+    ///
+    /// # Errors
+    /// Any damage, a file of another shard, and anything that does not add up.
+    pub fn parse(shard: ShardId, tail: &[u8], file_len: u64) -> Result<Self, FormatError> {
+        let trailer = Trailer::read(tail, file_len)?;
+        if tail.len() as u64 != file_len - trailer.times_at {
+            return Err(FormatError::Truncated { what: WHAT, needed: file_len - trailer.times_at, present: tail.len() as u64 });
+        }
+        let seal = Seal::new(shard, trailer.span);
+        let mut sections = Vec::with_capacity(4);
+        for (region, what, range) in trailer.sections(file_len - TRAILER_BYTES as u64) {
+            let bytes = (range.start - trailer.times_at) as usize..(range.end - trailer.times_at) as usize;
+            let bytes = tail.get(bytes).ok_or_else(|| FormatError::invalid(WHAT, "section outside the tail"))?;
+            sections.push(seal.take_section(what, region, range.start, bytes)?);
+        }
+        let [times, series, labels, directory] = sections.as_slice() else {
+            return Err(FormatError::invalid(WHAT, "not four sections"));
+        };
+        let mut index = Self {
+            trailer,
+            seal,
+            identity: xxh3_128(tail),
+            file_len,
+            metrics: Vec::new(),
+            series: Vec::new(),
+            own_meta: Vec::new(),
+            times: Times::read(times, trailer.span.span_ms)?,
+            labels: Labels::read(labels)?,
+            chunks: Vec::new(),
+            chunk_meta: Vec::new(),
+            pages: Vec::new(),
+        };
+        let values = index.read_series(series)?;
+        index.read_directory(directory, values)?;
+        Ok(index)
+    }
+
+    /// Reads the series index; returns how many values the pages must hold.
+    fn read_series(&mut self, bytes: &[u8]) -> Result<u64, FormatError> {
+        let what = "chunk file series index";
+        let mut cursor = Cursor::new(what, bytes);
+        let count = cursor.varint()?;
+        let count = u32::try_from(count).map_err(|_| FormatError::invalid(what, "more than 2^32 series"))? as usize;
+        let most = |count: usize| count.saturating_sub(1) as u64;
+        let sets = take_bounded(what, &mut cursor, count, most(self.labels.sets()))?;
+        let times = take_bounded(what, &mut cursor, count, most(self.times.len()))?;
+        let flags = take_bounded(what, &mut cursor, count, 1)?;
+        let constants = flags.iter().filter(|flag| **flag == 1).count();
+        let exponents = take_bounded(what, &mut cursor, constants, u64::from(BITS))?;
+        let numbers = take_column(what, &mut cursor, constants)?;
+        let constant = |(exponent, number): (u32, u64)| {
+            if exponent == u32::from(BITS) { f64::from_bits(number) } else { to_value(unzigzag(number), exponent as u8) }
+        };
+        let mut constants = exponents.into_iter().zip(numbers).map(constant);
+        if count > 0 && (self.labels.sets() == 0 || self.times.len() == 0) {
+            return Err(FormatError::invalid(what, "series without labels or times"));
+        }
+        let mut values = 0u64;
+        self.series.reserve_exact(count);
+        for ((set, time), flag) in sets.into_iter().zip(times).zip(flags) {
+            let mut entry = SeriesEntry { set, time, first: CONSTANT, constant: 0.0 };
+            if flag == 1 {
+                entry.constant = constants.next().ok_or_else(|| FormatError::invalid(what, "constant without a value"))?;
+            } else {
+                entry.first = values;
+                values += u64::from(self.times.points(time));
+            }
+            self.series.push(entry);
+        }
+        let own = usize::try_from(cursor.varint()?).map_err(|_| FormatError::invalid(what, "too much metadata"))?;
+        let gaps = take_bounded(what, &mut cursor, own, count as u64)?;
+        let mut next = 0u64;
+        for (gap, meta) in gaps.into_iter().zip(take_metas(what, &mut cursor, own)?) {
+            let at = next + u64::from(gap);
+            if at >= count as u64 {
+                return Err(FormatError::invalid(what, "metadata of no series"));
+            }
+            self.own_meta.push((at as u32, meta));
+            next = at + 1;
+        }
+        cursor.finish()?;
+        Ok(values)
+    }
+
+    fn read_directory(&mut self, bytes: &[u8], values: u64) -> Result<(), FormatError> {
+        let what = "chunk file directory";
+        let mut cursor = Cursor::new(what, bytes);
+        let size = |count: u64| usize::try_from(count).map_err(|_| FormatError::invalid(what, "too many"));
+        let count = size(cursor.varint()?)?;
+        let orgs = take_bounded(what, &mut cursor, count, u64::from(u32::MAX))?;
+        let names = take_strings(what, &mut cursor, count, METRIC_BYTES_MAX)?;
+        let metas = take_metas(what, &mut cursor, count)?;
+        let series = take_bounded(what, &mut cursor, count, self.series.len() as u64)?;
+        let mut start = 0u64;
+        for (((org, metric), meta), count) in orgs.into_iter().zip(names).zip(metas).zip(series) {
+            let end = start + u64::from(count);
+            let own = self.series.get(start as usize..end as usize).filter(|own| !own.is_empty());
+            let own = own.ok_or_else(|| FormatError::invalid(what, "series of the metrics do not add up"))?;
+            let points = own.iter().map(|series| u64::from(self.times.points(series.time))).sum();
+            let edges = own.iter().map(|series| self.times.edges(series.time));
+            let (min, max) = edges.fold((u32::MAX, 0), |(min, max), (first, last)| (min.min(first), max.max(last)));
+            let at = |offset: u32| self.trailer.span.start_ms + i64::from(offset);
+            let series = start as u32..end as u32;
+            self.metrics.push(MetricEntry { org: OrgId(org), metric, meta, series, points, min_ms: at(min), max_ms: at(max) });
+            start = end;
+        }
+        if start != self.series.len() as u64 || !self.metrics.is_sorted_by(|a, b| (a.org, &a.metric) < (b.org, &b.metric)) {
+            return Err(FormatError::invalid(what, "metrics out of order or not covering all series"));
+        }
+        self.read_chunks(what, &mut cursor, values)?;
+        cursor.finish()
+    }
+
+    fn read_chunks(&mut self, what: &'static str, cursor: &mut Cursor<'_>, values: u64) -> Result<(), FormatError> {
+        let bad = |why: &str| FormatError::invalid(what, why);
+        let count = usize::try_from(cursor.varint()?).map_err(|_| bad("too many chunks"))?;
+        let pages = take_bounded(what, cursor, count, u64::from(u32::MAX))?;
+        let encodings = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
+        let exponents = take_bounded(what, cursor, count, u64::from(EXPONENT_MAX))?;
+        let divisors = take_column(what, cursor, count)?;
+        let flags = take_bounded(what, cursor, count, 1)?;
+        let lengths = take_bounded(what, cursor, count, 1 << 20)?;
+        self.chunk_meta = take_blob(what, cursor, lengths.iter().map(|length| *length as usize).sum())?;
+        let page_count = pages.iter().map(|pages| *pages as usize).sum();
+        let page_points = take_bounded(what, cursor, page_count, PAGE_POINTS_MAX as u64)?;
+        let page_lengths = take_bounded(what, cursor, page_count, 1 << 20)?;
+
+        let (mut meta, mut page) = (0, 0);
+        for i in 0..count {
+            let number = encodings[i] as u8;
+            let encoding = Encoding::from_u8(number);
+            let encoding = encoding.ok_or(FormatError::Unknown { what, field: "encoding", number: u64::from(number) })?;
+            let divisor = i64::try_from(divisors[i]).ok().filter(|divisor| *divisor > 0).ok_or_else(|| bad("divisor out of range"))?;
+            let (meta_end, page_end) = (meta + lengths[i] as usize, page + pages[i] as usize);
+            let exceptions = flags[i] == 1;
+            self.chunks.push(ChunkEntry {
+                encoding,
+                exponent: exponents[i] as u8,
+                divisor,
+                exceptions,
+                meta: meta..meta_end,
+                pages: page..page_end,
+            });
+            (meta, page) = (meta_end, page_end);
+        }
+        let (mut at, mut first) = (HEADER_BYTES as u64, 0);
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            for page in chunk.pages.clone() {
+                let (points, length) = (page_points[page], page_lengths[page] + CRC_BYTES as u32);
+                if points == 0 {
+                    return Err(bad("page without points"));
+                }
+                self.pages.push(PageEntry { at, length, first, points, chunk: number as u32 });
+                at += u64::from(length);
+                first += u64::from(points);
+            }
+        }
+        if at != self.trailer.times_at || first != values {
+            return Err(bad("pages do not add up to the file, or their points not to the series"));
+        }
+        Ok(())
+    }
+
+    /// Span of the file.
+    pub fn span(&self) -> Span {
+        self.trailer.span
+    }
+
+    /// Number of the encoder that wrote the file.
+    pub fn encoder(&self) -> u32 {
+        self.trailer.encoder
+    }
+
+    /// About how many bytes of memory this index takes.
+    pub fn memory_bytes(&self) -> usize {
+        let names: usize = self.metrics.iter().map(|metric| metric.metric.len() + metric.meta.unit.len() + metric.meta.help.len()).sum();
+        size_of::<Self>()
+            + names
+            + self.metrics.capacity() * size_of::<MetricEntry>()
+            + self.series.capacity() * size_of::<SeriesEntry>()
+            + self.own_meta.capacity() * size_of::<(u32, MetricMeta)>()
+            + self.chunks.capacity() * size_of::<ChunkEntry>()
+            + self.pages.capacity() * size_of::<PageEntry>()
+            + self.chunk_meta.capacity()
+            + self.times.memory_bytes()
+            + self.labels.memory_bytes()
+    }
+
+    /// Metrics sorted by (org, name).
+    pub fn metrics(&self) -> &[MetricEntry] {
+        &self.metrics
+    }
+
+    /// Series entries of the file; their numbers are below this.
+    pub fn series_len(&self) -> u32 {
+        self.series.len() as u32
+    }
+
+    /// Canonical tags of a series.
+    ///
+    /// # Errors
+    /// A number that is no series of this file: a bug of the caller.
+    pub fn tags(&self, series: u32) -> Result<Vec<Tag>, FormatError> {
+        let mut tags = Vec::new();
+        self.labels.tags(self.entry(series)?.set, &mut tags);
+        Ok(tags)
+    }
+
+    /// Metadata of a series where it differs from the metric's.
+    pub fn own_meta(&self, series: u32) -> Option<&MetricMeta> {
+        let at = self.own_meta.binary_search_by_key(&series, |(series, _)| *series).ok()?;
+        self.own_meta.get(at).map(|(_, meta)| meta)
+    }
+
+    /// Metadata of a series: its own where it has some, else the metric's.
+    ///
+    /// # Errors
+    /// A number that is no series of this file: a bug of the caller.
+    pub fn meta(&self, series: u32) -> Result<&MetricMeta, FormatError> {
+        self.entry(series)?;
+        let metric = self.metrics.partition_point(|metric| metric.series.end <= series);
+        let metric = self.metrics.get(metric).map(|metric| &metric.meta);
+        self.own_meta(series).or(metric).ok_or_else(|| no_series(series))
+    }
+
+    /// Points of a series; 0 for a number that is none.
+    pub fn points_of(&self, series: u32) -> u32 {
+        self.series.get(series as usize).map_or(0, |entry| self.times.points(entry.time))
+    }
+
+    /// Earliest and latest point of a series, Unix milliseconds; `None` for a number that is none.
+    pub fn edges_of(&self, series: u32) -> Option<(i64, i64)> {
+        let (first, last) = self.times.edges(self.series.get(series as usize)?.time);
+        let start = self.trailer.span.start_ms;
+        Some((start + i64::from(first), start + i64::from(last)))
+    }
+
+    /// Series of a metric (position in [`Self::metrics`]) whose tags pass the filter; none when the metric is not of `org`.
+    ///
+    /// # Errors
+    /// A position that is no metric of this file: a bug of the caller.
+    pub fn select(&self, org: OrgId, metric_index: usize, filter: &mut dyn FnMut(&[Tag]) -> bool) -> Result<Vec<u32>, FormatError> {
+        let metric = self.metrics.get(metric_index).ok_or_else(|| FormatError::invalid(WHAT, format!("no metric {metric_index}")))?;
+        if metric.org != org {
+            return Ok(Vec::new());
+        }
+        let (mut tags, mut selected) = (Vec::new(), Vec::new());
+        for series in metric.series.clone() {
+            self.labels.tags(self.entry(series)?.set, &mut tags);
+            if filter(&tags) {
+                selected.push(series);
+            }
+        }
+        Ok(selected)
+    }
+
+    pub(super) fn entry(&self, series: u32) -> Result<&SeriesEntry, FormatError> {
+        self.series.get(series as usize).ok_or_else(|| no_series(series))
+    }
+
+    /// Where a page lies, and that it is a page, for its checksum.
+    pub(super) fn check_page<'a>(&self, page: &PageEntry, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
+        let what = "chunk file page";
+        if bytes.len() as u64 != u64::from(page.length) {
+            return Err(FormatError::Truncated { what, needed: u64::from(page.length), present: bytes.len() as u64 });
+        }
+        self.seal.checked(what, Region::Pages, page.at, bytes)
+    }
+}
+
+fn no_series(series: u32) -> FormatError {
+    FormatError::invalid(WHAT, format!("no series {series}"))
+}
+
+fn take_metas(what: &'static str, cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<MetricMeta>, FormatError> {
+    let kinds = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
+    let intervals = take_bounded(what, cursor, count, u64::from(u32::MAX))?;
+    let units = take_strings(what, cursor, count, META_BYTES_MAX)?;
+    let helps = take_strings(what, cursor, count, META_BYTES_MAX)?;
+    let fields = kinds.into_iter().zip(intervals).zip(units).zip(helps);
+    fields
+        .map(|(((kind, interval_s), unit), help)| {
+            let unknown = FormatError::Unknown { what, field: "metric kind", number: u64::from(kind) };
+            Ok(MetricMeta { kind: MetricKind::from_u8(kind as u8).ok_or(unknown)?, unit, interval_s, help })
+        })
+        .collect()
+}

@@ -1,0 +1,94 @@
+//! What `inspect` prints: bytes of a file by part and by metric.
+
+use std::collections::BTreeMap;
+
+use tailors_model::OrgId;
+
+use super::ChunkIndex;
+use super::layout::{CRC_BYTES, HEADER_BYTES, TRAILER_BYTES};
+
+/// Bytes of a file by part.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct ChunkReport {
+    /// Points in the file.
+    pub points: u64,
+    /// Series entries in the file.
+    pub series: u64,
+    /// (part, bytes) in file order; they sum to the file's length.
+    pub parts: Vec<(&'static str, u64)>,
+    /// Per metric, in file order.
+    pub metrics: Vec<MetricReport>,
+}
+
+/// One metric of a report.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct MetricReport {
+    /// Tenant.
+    pub org: OrgId,
+    /// Metric name; lossy if it is no UTF-8.
+    pub metric: String,
+    /// Series entries.
+    pub series: u64,
+    /// Points.
+    pub points: u64,
+    /// Bytes of its pages, their checksums and their chunks' metadata; what it takes of the index is not told apart.
+    pub bytes: u64,
+    /// Encodings used with the points that each holds, e.g. `("dec-i32/2", 1600)` for hundredths.
+    pub encodings: Vec<(String, u64)>,
+}
+
+impl ChunkIndex {
+    /// Bytes per part and metric.
+    pub fn report(&self) -> ChunkReport {
+        let sections = self.trailer.sections(self.file_len - TRAILER_BYTES as u64);
+        let [times, series, labels, directory] = sections.map(|(_, _, range)| range.end - range.start);
+        let checksums = (self.pages.len() * CRC_BYTES) as u64;
+        let parts = vec![
+            ("header", HEADER_BYTES as u64),
+            ("pages", self.trailer.times_at - HEADER_BYTES as u64 - checksums),
+            ("page checksums", checksums),
+            ("times", times),
+            ("series index", series),
+            ("labels", labels),
+            ("directory", directory),
+            ("trailer", TRAILER_BYTES as u64),
+        ];
+        let metrics: Vec<MetricReport> = (0..self.metrics.len()).map(|metric| self.report_metric(metric)).collect();
+        ChunkReport { points: metrics.iter().map(|metric| metric.points).sum(), series: self.series.len() as u64, parts, metrics }
+    }
+
+    fn report_metric(&self, metric: usize) -> MetricReport {
+        let metric = &self.metrics[metric];
+        let own = &self.series[metric.series.start as usize..metric.series.end as usize];
+        let mut encodings: BTreeMap<String, u64> = BTreeMap::new();
+        let constant: u64 = own.iter().filter(|series| series.constant().is_some()).map(|series| u64::from(self.times.points(series.time))).sum();
+        if constant > 0 {
+            encodings.insert("const".to_owned(), constant);
+        }
+        let mut bytes = 0;
+        // Chunks end where metrics do, so the metric's pages are those that begin among its values.
+        let first = own.iter().find_map(|series| series.first()).unwrap_or(0);
+        let values = metric.points - constant;
+        let of_metric = |first_value: u64| (first..first + values).contains(&first_value);
+        for chunk in &self.chunks {
+            let pages = &self.pages[chunk.pages.clone()];
+            if !pages.first().is_some_and(|page| of_metric(page.first)) {
+                continue;
+            }
+            bytes += chunk.meta.len() as u64 + pages.iter().map(|page| u64::from(page.length)).sum::<u64>();
+            let mut name = chunk.encoding.name().to_owned();
+            if chunk.exponent > 0 {
+                name.push_str(&format!("/{}", chunk.exponent));
+            }
+            *encodings.entry(name).or_default() += pages.iter().map(|page| u64::from(page.points)).sum::<u64>();
+        }
+        MetricReport {
+            org: metric.org,
+            metric: String::from_utf8_lossy(&metric.metric).into_owned(),
+            series: u64::from(metric.series.end - metric.series.start),
+            points: metric.points,
+            bytes,
+            encodings: encodings.into_iter().collect(),
+        }
+    }
+}

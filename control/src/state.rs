@@ -1,0 +1,255 @@
+//! What control knows of the store: read once, then followed. Everything here can be lost and read again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tailors_format::doc::{ManifestDoc, PlanDoc, SealDoc, SealKind};
+use tailors_format::key;
+use tailors_model::{RouteTable, ShardId, Window};
+use tailors_store::chain::ChainView;
+use tailors_store::feed::FeedView;
+use tailors_store::{Objects, StoreError, manifests, plans, registry, routes, seals};
+
+use crate::seal::{NewPoints, new_points};
+
+/// Seals kept of a window beside the complete ones.
+const SEALS_KEPT: usize = 4;
+
+/// Everything.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) chain: ChainView,
+    pub(crate) feed: FeedView,
+    /// Where each generation stands in the feed: the reader grace counts from that entry.
+    pub(crate) feed_seqs: BTreeMap<(Window, ShardId, u32), u64>,
+    pub(crate) epochs: Vec<u32>,
+    pub(crate) created_ms: Option<i64>,
+    pub(crate) routes: BTreeMap<u32, RouteTable>,
+    pub(crate) windows: BTreeMap<Window, WindowRec>,
+    /// First window whose closing time this process has not come to yet.
+    pub(crate) next_to_close: Option<Window>,
+    heads: Vec<(u32, u32, u64)>,
+    /// Grows whenever a chain head moves; facts of windows are computed once per version.
+    pub(crate) chain_version: u64,
+    pub(crate) attempts: u64,
+    pub(crate) swept_ms: Option<i64>,
+}
+
+/// One window.
+#[derive(Default)]
+pub(crate) struct WindowRec {
+    pub(crate) newest: Option<SealDoc>,
+    /// Complete seals, and the last few others.
+    pub(crate) seals: BTreeMap<u32, SealDoc>,
+    pub(crate) done: BTreeSet<u32>,
+    pub(crate) shards: BTreeMap<ShardId, ShardRec>,
+    pub(crate) first_seen_ms: Option<i64>,
+    pub(crate) published_ms: Option<i64>,
+    pub(crate) build_ms: i64,
+    /// Nothing to plan, mark or repair until a seal or a manifest is added.
+    pub(crate) settled: bool,
+    pub(crate) new: Option<NewPoints>,
+    facts_of: Option<(u64, u32)>,
+}
+
+/// One shard of a window.
+#[derive(Default)]
+pub(crate) struct ShardRec {
+    /// All decided generations; g = index + 1.
+    pub(crate) decided: Vec<ManifestDoc>,
+    /// `nodes_digest` of the plan of each decided generation.
+    pub(crate) digests: Vec<String>,
+    /// Plan of the undecided generation after them.
+    pub(crate) plan: Option<PlanDoc>,
+    pub(crate) job: Job,
+    /// Generations whose superseded or orphaned files this process has removed.
+    pub(crate) swept: BTreeSet<u32>,
+}
+
+/// How the attempts at the undecided plan go.
+#[derive(Default)]
+pub(crate) struct Job {
+    pub(crate) running: bool,
+    pub(crate) failed: u32,
+    pub(crate) not_before_ms: i64,
+    pub(crate) parked: Option<Parked>,
+    /// Raw file -> attempts that failed on it.
+    pub(crate) strikes: BTreeMap<String, u32>,
+}
+
+/// Why a job is not tried any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Parked {
+    pub(crate) why: String,
+    /// For what may pass by itself (a full disk): when it is tried again, Unix milliseconds.
+    pub(crate) again_ms: Option<i64>,
+}
+
+impl WindowRec {
+    /// k of the closed seal.
+    pub(crate) fn closed(&self) -> Option<&SealDoc> {
+        self.seals.values().find(|seal| seal.kind == SealKind::Closed)
+    }
+
+    /// Takes a seal that stands in the store.
+    pub(crate) fn adopt(&mut self, seal: SealDoc) {
+        self.settled = false;
+        self.seals.insert(seal.k, seal.clone());
+        if self.newest.as_ref().is_none_or(|newest| newest.k < seal.k) {
+            self.newest = Some(seal);
+        }
+        let others: Vec<u32> = self.seals.values().filter(|seal| !seal.kind.is_complete()).map(|seal| seal.k).collect();
+        for k in others.iter().rev().skip(SEALS_KEPT) {
+            self.seals.remove(k);
+        }
+    }
+
+    /// The highest seal that the chain has reached: the only one that is planned.
+    pub(crate) fn buildable(&self, chain: &ChainView) -> Option<&SealDoc> {
+        self.seals.values().rev().find(|seal| chain.reached(seal))
+    }
+
+    /// Whether the newest seal is neither complete nor followed by a generation on it yet.
+    pub(crate) fn outstanding(&self) -> bool {
+        self.newest.is_some() && !self.settled
+    }
+}
+
+impl ShardRec {
+    /// Digest of the inputs of the newest published generation.
+    pub(crate) fn base_digest(&self) -> Option<&str> {
+        let base = crate::plan::base(&self.decided)?;
+        let index = usize::try_from(base.g).ok()?.checked_sub(1)?;
+        self.digests.get(index).map(String::as_str)
+    }
+
+    /// Takes a decision that stands in the store, with the digest of its plan's nodes.
+    pub(crate) fn decide(&mut self, manifest: ManifestDoc, nodes_digest: String) {
+        if manifest.g as usize == self.decided.len() + 1 {
+            self.decided.push(manifest);
+            self.digests.push(nodes_digest);
+        }
+        self.plan = None;
+        self.job = Job::default();
+    }
+}
+
+impl State {
+    /// Follows streams, chain, feed and time; windows that are new are read from the store.
+    pub(crate) async fn refresh(&mut self, objects: &Objects, epoch: u32, partitions: u32, now_ms: i64) -> Result<(), StoreError> {
+        if !self.epochs.contains(&epoch) {
+            self.epochs = registry::streams(objects).await?.into_iter().map(|(epoch, _)| epoch).collect();
+            if !self.epochs.contains(&epoch) {
+                self.epochs.push(epoch);
+            }
+        }
+        if self.created_ms.is_none() {
+            self.created_ms = registry::store_created_ms(objects).await?;
+        }
+        self.refresh_chain(objects, partitions).await?;
+        self.refresh_feed(objects).await?;
+        for window in self.chain.windows() {
+            self.load(objects, window).await?;
+            let seen = self.windows.get_mut(&window);
+            seen.into_iter().for_each(|rec| rec.first_seen_ms = rec.first_seen_ms.or(Some(now_ms)));
+        }
+        Ok(())
+    }
+
+    /// Reads the chains on.
+    pub(crate) async fn refresh_chain(&mut self, objects: &Objects, partitions: u32) -> Result<(), StoreError> {
+        let read = self.chain.refresh(objects, &self.epochs, partitions).await;
+        let heads: Vec<(u32, u32, u64)> = self.chain.heads().collect();
+        if heads != self.heads {
+            self.heads = heads;
+            self.chain_version += 1;
+        }
+        read
+    }
+
+    /// Reads the feed on.
+    pub(crate) async fn refresh_feed(&mut self, objects: &Objects) -> Result<(), StoreError> {
+        let fresh = self.feed.refresh(objects).await?;
+        let first = self.feed.seq() + 1 - fresh.len() as u64;
+        for (seq, entry) in (first..).zip(&fresh) {
+            if let Some(window) = Window::starting_at_s(entry.window) {
+                self.feed_seqs.entry((window, entry.shard, entry.g)).or_insert(seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// Windows that end after the store was created get a closed seal at C(W) though they may be empty.
+    pub(crate) async fn open_for_closing(&mut self, objects: &Objects, now_ms: i64, close_after_ms: i64) -> Result<(), StoreError> {
+        let Some(created_ms) = self.created_ms else { return Ok(()) };
+        let mut window = self.next_to_close.unwrap_or(Window::of_ms(created_ms));
+        while now_ms >= window.start_ms() + close_after_ms {
+            self.load(objects, window).await?;
+            window = window.next();
+            self.next_to_close = Some(window);
+        }
+        Ok(())
+    }
+
+    /// Reads seals, done marks, manifests and open plans of a window, once.
+    pub(crate) async fn load(&mut self, objects: &Objects, window: Window) -> Result<(), StoreError> {
+        if self.windows.contains_key(&window) {
+            return Ok(());
+        }
+        let mut rec = WindowRec::default();
+        // The list only says where to begin: the dense numbers decide which seal is the newest.
+        let known_k = objects.list(&key::seals(window)).await?.last().and_then(|key| key::last_number(key)).unwrap_or(0);
+        let known_k = u32::try_from(known_k).unwrap_or(0).saturating_sub(1);
+        if let Some(newest) = seals::newest_after(objects, window, known_k).await? {
+            let mut k = newest.k;
+            let mut kind = newest.kind;
+            rec.adopt(newest);
+            while kind == SealKind::Late && k > 1 {
+                k -= 1;
+                let Some(seal) = seals::get(objects, window, k).await? else { break };
+                kind = seal.kind;
+                rec.adopt(seal);
+            }
+        }
+        for k in rec.seals.values().filter(|seal| seal.kind.is_complete()).map(|seal| seal.k).collect::<Vec<_>>() {
+            if seals::done(objects, window, k).await?.is_some() {
+                rec.done.insert(k);
+            }
+        }
+        self.windows.insert(window, rec);
+        Ok(())
+    }
+
+    /// Reads manifests and the open plan of a shard that has points in a window, once.
+    pub(crate) async fn load_shard(&mut self, objects: &Objects, window: Window, shard: ShardId) -> Result<(), StoreError> {
+        let Some(rec) = self.windows.get_mut(&window).filter(|rec| !rec.shards.contains_key(&shard)) else { return Ok(()) };
+        let mut known = ShardRec::default();
+        for manifest in manifests::all(objects, shard, window).await? {
+            let plan = plans::get(objects, shard, window, manifest.g).await?;
+            known.decide(manifest, plan.map(|plan| plan.nodes_digest).unwrap_or_default());
+        }
+        let g = u32::try_from(known.decided.len()).unwrap_or(u32::MAX).saturating_add(1);
+        known.plan = plans::get(objects, shard, window, g).await?;
+        rec.shards.insert(shard, known);
+        Ok(())
+    }
+
+    /// A version of the route table.
+    pub(crate) async fn routes(&mut self, objects: &Objects, version: u32) -> Result<RouteTable, StoreError> {
+        if let Some(table) = self.routes.get(&version) {
+            return Ok(table.clone());
+        }
+        let table = routes::get(objects, version).await?.ok_or_else(|| StoreError::NotFound(key::route(version)))?;
+        self.routes.insert(version, table.clone());
+        Ok(table)
+    }
+
+    /// New points of a window beyond its newest seal; computed anew only when the chain or the seal moved.
+    pub(crate) fn update_facts(&mut self, window: Window) {
+        let Some(rec) = self.windows.get_mut(&window) else { return };
+        let version = (self.chain_version, rec.newest.as_ref().map_or(0, |seal| seal.k));
+        if rec.facts_of != Some(version) {
+            rec.new = new_points(&self.chain, window, rec.newest.as_ref());
+            rec.facts_of = Some(version);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The evaluator: PromQL text, a pinned source and times in; values equal to Prometheus 3's out.
+//!
+//! Every expression gives whole columns: one number per step and series, with a mark where there is none. A selector's points are read once, in
+//! batches of series, and windows slide over them by index. `plan` knows the grammar, `eval` the order of work, the other modules are pure.
+
+pub(crate) mod aggregate;
+pub(crate) mod binary;
+pub(crate) mod eval;
+pub(crate) mod functions;
+pub mod labels;
+pub(crate) mod over_time;
+pub(crate) mod plan;
+pub(crate) mod rate;
+pub(crate) mod selector;
+pub mod value;
+
+use std::sync::Arc;
+
+use tailors_model::OrgId;
+use tailors_model::source::{Coverage, PartialRange, PinnedSource};
+
+use crate::error::{self, QueryError};
+use crate::settings::Limits;
+pub use labels::Labels;
+pub use value::Value;
+
+/// What an evaluation stands on.
+#[derive(Clone)]
+pub struct Context {
+    /// One state of all history.
+    pub source: Arc<dyn PinnedSource>,
+    /// Whose series.
+    pub org: OrgId,
+    /// What it may cost. `time_ms_max` is the caller's to keep; the rest is checked here.
+    pub limits: Limits,
+    /// Whether unreadable files become named ranges instead of an error.
+    pub allow_partial: bool,
+}
+
+/// A value and what it was made of.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// The result.
+    pub value: Value,
+    /// Feed number that was pinned.
+    pub feed: u64,
+    /// Generations, completeness, and notes of the range that was read.
+    pub coverage: Coverage,
+    /// Ranges that could not be read.
+    pub partial: Vec<PartialRange>,
+    /// Points read from the source.
+    pub points_read: u64,
+}
+
+/// Evaluates at one time, Unix milliseconds.
+pub async fn eval_instant(context: &Context, query: &str, at_ms: i64) -> Result<Answer, QueryError> {
+    let plan = plan::plan(query)?;
+    let grid = selector::Grid { start_ms: at_ms, step_ms: 1, steps: 1 };
+    eval::run(context, &plan, grid, true).await
+}
+
+/// Evaluates at `start_ms`, `start_ms + step_ms`, ... up to `end_ms`, Unix milliseconds.
+pub async fn eval_range(context: &Context, query: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Answer, QueryError> {
+    if step_ms <= 0 {
+        let text = "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(QueryError::bad(error::PARAMETER, text));
+    }
+    if end_ms < start_ms {
+        return Err(QueryError::bad(error::PARAMETER, "invalid parameter \"end\": end timestamp must not be before start time"));
+    }
+    let steps = end_ms.saturating_sub(start_ms) as u64 / step_ms as u64;
+    if steps >= context.limits.steps_max {
+        let most = context.limits.steps_max;
+        return Err(QueryError::bad(
+            error::STEPS,
+            format!("exceeded maximum resolution of {most} points per timeseries (query.steps_max). Try decreasing the query resolution (?step=XX)"),
+        ));
+    }
+    let plan = plan::plan(query)?;
+    eval::run(context, &plan, selector::Grid { start_ms, step_ms, steps: steps as usize + 1 }, false).await
+}
+
+/// Formats a query as Prometheus' `format_query` does.
+pub fn format(query: &str) -> Result<String, QueryError> {
+    Ok(plan::parse(query)?.prettify())
+}

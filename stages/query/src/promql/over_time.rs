@@ -1,0 +1,296 @@
+//! Functions of a range vector: the windows of all steps slide over a series once, by index; each window gives at most one value.
+
+use super::rate::{self, Extrapolation, Window};
+use super::selector::Grid;
+use super::value::ABSENT;
+
+/// A function of a range vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RangeFunction {
+    Extrapolated(Extrapolation),
+    LastTwo { counter: bool },
+    Avg,
+    Min,
+    Max,
+    Sum,
+    Count,
+    Last,
+    First,
+    Present,
+    /// Present too, but the engine turns it round over all series.
+    AbsentInput,
+    Stddev,
+    Stdvar,
+    Mad,
+    Quantile,
+    Changes,
+    Resets,
+    Deriv,
+    PredictLinear,
+}
+
+impl RangeFunction {
+    /// The function of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let extrapolated = |counter, per_second| Self::Extrapolated(Extrapolation { counter, per_second });
+        Some(match name {
+            "rate" => extrapolated(true, true),
+            "increase" => extrapolated(true, false),
+            "delta" => extrapolated(false, false),
+            "irate" => Self::LastTwo { counter: true },
+            "idelta" => Self::LastTwo { counter: false },
+            "avg_over_time" => Self::Avg,
+            "min_over_time" => Self::Min,
+            "max_over_time" => Self::Max,
+            "sum_over_time" => Self::Sum,
+            "count_over_time" => Self::Count,
+            "last_over_time" => Self::Last,
+            "first_over_time" => Self::First,
+            "present_over_time" => Self::Present,
+            "absent_over_time" => Self::AbsentInput,
+            "stddev_over_time" => Self::Stddev,
+            "stdvar_over_time" => Self::Stdvar,
+            "mad_over_time" => Self::Mad,
+            "quantile_over_time" => Self::Quantile,
+            "changes" => Self::Changes,
+            "resets" => Self::Resets,
+            "deriv" => Self::Deriv,
+            "predict_linear" => Self::PredictLinear,
+            _ => return None,
+        })
+    }
+
+    /// Whether results keep the metric's name.
+    pub(crate) fn keeps_name(self) -> bool {
+        matches!(self, Self::Last | Self::First)
+    }
+
+    fn looks_at_falls(self) -> bool {
+        matches!(self, Self::Resets) || matches!(self, Self::Extrapolated(how) if how.counter)
+    }
+}
+
+/// One function with what it needs, for every series of a selector alike.
+pub(crate) struct Slide<'a> {
+    pub(crate) function: RangeFunction,
+    /// Times at which windows end, `offset` already subtracted.
+    pub(crate) times: Grid,
+    pub(crate) range_ms: i64,
+    /// What was subtracted.
+    pub(crate) offset_ms: i64,
+    /// The scalar argument at each step; empty when there is none.
+    pub(crate) argument: &'a [f64],
+}
+
+/// The function's value at each step. `values` hold no stale marker.
+pub(crate) fn slide(how: &Slide<'_>, timestamps: &[i64], values: &[f64]) -> Vec<f64> {
+    let falls = if how.function.looks_at_falls() { rate::falls(values) } else { Vec::new() };
+    let (mut from, mut to, mut fall_from, mut fall_to) = (0, 0, 0, 0);
+    let mut scratch = Vec::new();
+    let mut out = Vec::with_capacity(how.times.steps);
+    for (step, end_ms) in how.times.times().enumerate() {
+        let start_ms = end_ms - how.range_ms;
+        while timestamps.get(to).is_some_and(|at| *at <= end_ms) {
+            to += 1;
+        }
+        while from < to && timestamps[from] <= start_ms {
+            from += 1;
+        }
+        while falls.get(fall_to).is_some_and(|fall| *fall < to) {
+            fall_to += 1;
+        }
+        while fall_from < fall_to && falls[fall_from] <= from {
+            fall_from += 1;
+        }
+        if from == to {
+            out.push(ABSENT);
+            continue;
+        }
+        let window = Window {
+            start_ms,
+            end_ms,
+            timestamps: &timestamps[from..to],
+            values: &values[from..to],
+            falls: &falls[fall_from..fall_to],
+            first: from,
+        };
+        let argument = how.argument.get(step).copied().unwrap_or(f64::NAN);
+        out.push(one(how, &window, argument, &mut scratch).unwrap_or(ABSENT));
+    }
+    out
+}
+
+fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f64>) -> Option<f64> {
+    let values = window.values;
+    Some(match how.function {
+        RangeFunction::Extrapolated(extrapolation) => return rate::extrapolated(window, extrapolation),
+        RangeFunction::LastTwo { counter } => return rate::between_last_two(window, counter),
+        RangeFunction::Avg => avg(values),
+        RangeFunction::Min => extreme(values, |value, best| value < best),
+        RangeFunction::Max => extreme(values, |value, best| value > best),
+        RangeFunction::Sum => sum(values),
+        RangeFunction::Count => values.len() as f64,
+        RangeFunction::Last => values[values.len() - 1],
+        RangeFunction::First => values[0],
+        RangeFunction::Present | RangeFunction::AbsentInput => 1.0,
+        RangeFunction::Stddev => variance(values).sqrt(),
+        RangeFunction::Stdvar => variance(values),
+        RangeFunction::Mad => mad(values, scratch),
+        RangeFunction::Quantile => {
+            scratch.clear();
+            scratch.extend_from_slice(values);
+            quantile(argument, scratch)
+        }
+        RangeFunction::Changes => {
+            values.windows(2).filter(|pair| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan())).count() as f64
+        }
+        RangeFunction::Resets => window.falls.len() as f64,
+        RangeFunction::Deriv => {
+            if values.len() < 2 {
+                return None;
+            }
+            regression(window, window.timestamps[0]).0
+        }
+        RangeFunction::PredictLinear => {
+            if values.len() < 2 {
+                return None;
+            }
+            let (slope, intercept) = regression(window, window.end_ms + how.offset_ms);
+            slope * argument + intercept
+        }
+    })
+}
+
+/// One step of a sum with Neumaier's compensation: the new sum and compensation.
+#[inline]
+pub(crate) fn kahan(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
+    let total = sum + value;
+    let compensation = if total.is_infinite() {
+        0.0
+    } else if sum.abs() >= value.abs() {
+        compensation + ((sum - total) + value)
+    } else {
+        compensation + ((value - total) + sum)
+    };
+    (total, compensation)
+}
+
+fn sum(values: &[f64]) -> f64 {
+    let (sum, compensation) = values.iter().fold((0.0, 0.0), |(sum, c), value| kahan(*value, sum, c));
+    if sum.is_infinite() { sum } else { sum + compensation }
+}
+
+/// Mean as Prometheus 3 takes it: compensated sum divided by the count, or from the first overflow of the sum on an incremental mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mean {
+    count: f64,
+    sum: f64,
+    compensation: f64,
+    incremental: bool,
+}
+
+impl Mean {
+    /// Mean of one value.
+    pub(crate) fn of(first: f64) -> Self {
+        Self { count: 1.0, sum: first, compensation: 0.0, incremental: false }
+    }
+
+    /// Adds a value.
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if !self.incremental {
+            let (sum, compensation) = kahan(value, self.sum, self.compensation);
+            if !sum.is_infinite() {
+                (self.sum, self.compensation) = (sum, compensation);
+                return;
+            }
+            self.incremental = true;
+            self.sum /= self.count - 1.0;
+            self.compensation /= self.count - 1.0;
+        }
+        let share = (self.count - 1.0) / self.count;
+        (self.sum, self.compensation) = kahan(value / self.count, share * self.sum, share * self.compensation);
+    }
+
+    /// The mean.
+    pub(crate) fn get(&self) -> f64 {
+        if self.incremental { self.sum + self.compensation } else { self.sum / self.count + self.compensation / self.count }
+    }
+}
+
+fn avg(values: &[f64]) -> f64 {
+    let mut mean = Mean::of(values[0]);
+    for value in &values[1..] {
+        mean.add(*value);
+    }
+    mean.get()
+}
+
+/// The best value by `better`; any number is better than NaN.
+fn extreme(values: &[f64], better: impl Fn(f64, f64) -> bool) -> f64 {
+    values.iter().fold(values[0], |best, value| if better(*value, best) || best.is_nan() { *value } else { best })
+}
+
+fn variance(values: &[f64]) -> f64 {
+    let (mut count, mut mean, mut mean_c, mut aux, mut aux_c) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for value in values {
+        count += 1.0;
+        let delta = value - (mean + mean_c);
+        (mean, mean_c) = kahan(delta / count, mean, mean_c);
+        (aux, aux_c) = kahan(delta * (value - (mean + mean_c)), aux, aux_c);
+    }
+    (aux + aux_c) / count
+}
+
+fn mad(values: &[f64], scratch: &mut Vec<f64>) -> f64 {
+    if values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(values);
+    let median = quantile(0.5, scratch);
+    for value in scratch.iter_mut() {
+        *value = (*value - median).abs();
+    }
+    quantile(0.5, scratch)
+}
+
+/// The q-quantile by linear interpolation between ranks; sorts the values, NaN lowest.
+pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    values.sort_unstable_by(|a, b| b.is_nan().cmp(&a.is_nan()).then_with(|| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)));
+    let last = (values.len() - 1) as f64;
+    let rank = q * last;
+    let lower = rank.floor().max(0.0);
+    let upper = last.min(lower + 1.0);
+    let weight = rank - rank.floor();
+    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+}
+
+/// Slope per second and value at `at_ms` of the least-squares line.
+fn regression(window: &Window<'_>, at_ms: i64) -> (f64, f64) {
+    let first = window.values[0];
+    if window.values.iter().skip(1).all(|value| *value == first) {
+        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    }
+    let mut sums = [(0.0, 0.0); 4];
+    for (timestamp, y) in window.timestamps.iter().zip(window.values) {
+        let x = (timestamp - at_ms) as f64 / 1e3;
+        for (sum, value) in sums.iter_mut().zip([x, *y, x * y, x * x]) {
+            *sum = kahan(value, sum.0, sum.1);
+        }
+    }
+    let n = window.values.len() as f64;
+    let [x, y, xy, xx] = sums.map(|(sum, compensation)| sum + compensation);
+    let slope = (xy - x * y / n) / (xx - x * x / n);
+    (slope, y / n - slope * x / n)
+}

@@ -1,0 +1,182 @@
+//! Selectors: which series a set of matchers means, and what an instant selector sees at each step.
+//!
+//! Invariant: the window of a step is left-open, `(t - range, t]`, as in Prometheus 3.
+
+use std::collections::BTreeSet;
+
+use promql_parser::label::{MatchOp, Matcher, Matchers};
+use tailors_model::source::SeriesFilter;
+use tailors_model::{Series, TagKind};
+
+use super::labels::{Labels, NAME, text, translated, translates_to, value_of};
+use super::value::{ABSENT, is_absent};
+
+/// Evaluation times, Unix milliseconds: `start, start + step, ...`, `steps` of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Grid {
+    pub(crate) start_ms: i64,
+    pub(crate) step_ms: i64,
+    pub(crate) steps: usize,
+}
+
+impl Grid {
+    pub(crate) fn at(&self, step: usize) -> i64 {
+        self.start_ms + self.step_ms * step as i64
+    }
+
+    pub(crate) fn end_ms(&self) -> i64 {
+        self.at(self.steps.saturating_sub(1))
+    }
+
+    pub(crate) fn times(self) -> impl Iterator<Item = i64> {
+        (0..self.steps).map(move |step| self.at(step))
+    }
+}
+
+/// Matchers as alternatives: a series is meant when all matchers of one of them hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Selector {
+    pub(crate) alternatives: Vec<Vec<Matcher>>,
+}
+
+impl Selector {
+    pub(crate) fn new(name: Option<&str>, matchers: &Matchers) -> Self {
+        let mut alternatives =
+            if matchers.or_matchers.is_empty() { vec![matchers.matchers.clone()] } else { matchers.or_matchers.clone() };
+        if let Some(name) = name {
+            for matchers in &mut alternatives {
+                matchers.push(Matcher::new(MatchOp::Equal, NAME, name));
+            }
+        }
+        Self { alternatives }
+    }
+
+    /// Labels that `absent` gives its result: those of equality matchers, unless a label is named twice.
+    pub(crate) fn equalities(&self) -> Labels {
+        let mut labels = Labels::default();
+        let mut seen = BTreeSet::new();
+        let matchers = self.alternatives.iter().flatten().filter(|matcher| matcher.name != NAME);
+        for matcher in matchers {
+            let fresh = matches!(matcher.op, MatchOp::Equal) && seen.insert(&matcher.name);
+            labels.set(&matcher.name, if fresh { &matcher.value } else { "" });
+        }
+        labels
+    }
+
+    /// Settles which of the stored metric names are meant; the texts say which names were translated.
+    pub(crate) fn resolve<'a>(&'a self, stored: &[impl AsRef<[u8]>]) -> (Filter<'a>, Vec<String>) {
+        let names: Vec<_> = stored.iter().map(|name| text(name.as_ref())).collect();
+        let mut notes = Vec::new();
+        let alternatives = self.alternatives.iter().map(|matchers| {
+            let mut accepted: BTreeSet<usize> = (0..names.len()).collect();
+            for matcher in matchers.iter().filter(|matcher| matcher.name == NAME) {
+                let positive = positive_names(matcher, &names, &mut notes);
+                let negative = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRe(_));
+                accepted.retain(|at| positive.contains(at) != negative);
+            }
+            let accepted = accepted.into_iter().map(|at| stored[at].as_ref().to_vec()).collect();
+            (accepted, matchers.iter().filter(|matcher| matcher.name != NAME).collect())
+        });
+        (Filter { alternatives: alternatives.collect() }, notes)
+    }
+}
+
+/// Numbers of the names that the matcher's positive form accepts.
+fn positive_names(matcher: &Matcher, names: &[std::sync::Arc<str>], notes: &mut Vec<String>) -> BTreeSet<usize> {
+    let all = || names.iter().enumerate();
+    if let MatchOp::Re(regex) | MatchOp::NotRe(regex) = &matcher.op {
+        let fits = |name: &str| regex.is_match(name) || regex.is_match(&translated(name));
+        return all().filter(|(_, name)| fits(name)).map(|(at, _)| at).collect();
+    }
+    let exact: BTreeSet<usize> = all().filter(|(_, name)| ***name == *matcher.value).map(|(at, _)| at).collect();
+    if !exact.is_empty() {
+        return exact;
+    }
+    let meant: BTreeSet<usize> = all().filter(|(_, name)| translates_to(name, &matcher.value)).map(|(at, _)| at).collect();
+    if !meant.is_empty() {
+        let list: Vec<_> = meant.iter().map(|at| format!("{:?}", names[*at])).collect();
+        notes.push(format!("the name {} was read as {}", matcher.value, list.join(", ")));
+    }
+    meant
+}
+
+/// A selector settled on stored metric names.
+pub(crate) struct Filter<'a> {
+    alternatives: Vec<(BTreeSet<Vec<u8>>, Vec<&'a Matcher>)>,
+}
+
+impl Filter<'_> {
+    /// Whether no stored name is meant, so that nothing can be selected.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.alternatives.iter().all(|(names, _)| names.is_empty())
+    }
+}
+
+impl SeriesFilter for Filter<'_> {
+    fn metric(&self, metric: &[u8]) -> bool {
+        self.alternatives.iter().any(|(names, _)| names.contains(metric))
+    }
+
+    fn series(&self, series: &Series) -> bool {
+        let fits = |matchers: &[&Matcher]| matchers.iter().all(|matcher| holds(matcher, series));
+        self.alternatives.iter().any(|(names, matchers)| names.contains(&*series.metric) && fits(matchers))
+    }
+}
+
+/// Whether a matcher holds: on the joined value or any single one; a negative one when its positive form doesn't.
+fn holds(matcher: &Matcher, series: &Series) -> bool {
+    let value = |kind: TagKind, value: &[u8]| value_of(kind, value);
+    let keyed = |fits: &dyn Fn(&[u8]) -> bool| {
+        let tags = series.tags.iter().filter(|tag| fits(&tag.key));
+        tags.map(|tag| value(tag.kind, &tag.value)).filter(|value| !value.is_empty()).collect::<Vec<_>>()
+    };
+    let mut values = keyed(&|key| key == matcher.name.as_bytes());
+    if values.is_empty() && matcher.name.contains('_') {
+        values = keyed(&|key| std::str::from_utf8(key).is_ok_and(|key| translates_to(key, &matcher.name)));
+    }
+    let positive = |text: &str| match &matcher.op {
+        MatchOp::Equal | MatchOp::NotEqual => matcher.value == text,
+        MatchOp::Re(regex) | MatchOp::NotRe(regex) => regex.is_match(text),
+    };
+    let found = match values.len() {
+        0 => positive(""),
+        1 => positive(&values[0]),
+        _ => {
+            values.sort_unstable();
+            values.dedup();
+            values.iter().any(|value| positive(value)) || positive(&values.join(","))
+        }
+    };
+    found != matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRe(_))
+}
+
+/// What an instant selector sees at each step: the newest point at most `lookback_ms` old, unless it is a stale marker. With `as_time` the
+/// point's time in Unix seconds in place of its value.
+pub(crate) fn instant(times: Grid, lookback_ms: i64, timestamps: &[i64], values: &[f64], as_time: bool) -> Vec<f64> {
+    let mut seen = 0;
+    times
+        .times()
+        .map(|at| {
+            while timestamps.get(seen).is_some_and(|timestamp| *timestamp <= at) {
+                seen += 1;
+            }
+            let Some(last) = seen.checked_sub(1) else { return ABSENT };
+            if timestamps[last] <= at - lookback_ms || is_absent(values[last]) {
+                ABSENT
+            } else if as_time {
+                timestamps[last] as f64 / 1_000.0
+            } else {
+                values[last]
+            }
+        })
+        .collect()
+}
+
+/// Removes stale markers, which range selectors never see.
+pub(crate) fn drop_stale(timestamps: &mut Vec<i64>, values: &mut Vec<f64>) {
+    if values.iter().any(|value| is_absent(*value)) {
+        let mut keep = values.iter().map(|value| !is_absent(*value));
+        timestamps.retain(|_| keep.next().unwrap_or(false));
+        values.retain(|value| !is_absent(*value));
+    }
+}

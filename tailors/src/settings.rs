@@ -1,0 +1,193 @@
+//! Settings as plain data: defaults < `tailors.toml` < environment < `--set` and flags; an unknown key anywhere is an error that names it.
+//!
+//! Environment: `TAILORS_SET_BUILD__ENABLED=false` is `--set build.enabled=false`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::exit::Failure;
+
+/// Prefix of settings in the environment.
+const ENV_PREFIX: &str = "TAILORS_SET_";
+
+/// Everything that `tailors.toml` may say; each part is documented beside its stage.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// HTTP.
+    pub(crate) server: Server,
+    /// Embedded log.
+    pub(crate) log: LogSettings,
+    /// What is admitted, and how it is spread.
+    pub(crate) intake: tailors_intake::Settings,
+    /// When raw files are cut.
+    pub(crate) capture: tailors_capture::Settings,
+    /// When windows are sealed, retried, deleted.
+    pub(crate) control: tailors_control::Settings,
+    /// How windows are built.
+    pub(crate) build: BuildSettings,
+    /// Limits and caches of queries.
+    pub(crate) query: tailors_query::Settings,
+    /// One pool for all roles, bytes.
+    pub(crate) memory_bytes_max: MemoryBytes,
+}
+
+/// HTTP.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Address to listen on; anything but loopback needs `--insecure-listen`.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7878)) }
+    }
+}
+
+/// Embedded log.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// `always`: 2xx means fsynced. `never`: 2xx means written; a power cut may lose what the kernel had not written back.
+    pub(crate) fsync: FsyncSetting,
+    /// Partitions; may grow, never shrink.
+    pub(crate) partitions: u32,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { fsync: FsyncSetting::Always, partitions: 4 }
+    }
+}
+
+/// When the log fsyncs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FsyncSetting {
+    /// Before every acknowledgement.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How windows are built here.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BuildSettings {
+    /// Whether `up` builds at all.
+    pub(crate) enabled: bool,
+    /// The build stage's own settings.
+    #[serde(flatten)]
+    pub(crate) stage: tailors_build::Settings,
+}
+
+impl Default for BuildSettings {
+    fn default() -> Self {
+        Self { enabled: true, stage: tailors_build::Settings::default() }
+    }
+}
+
+/// Bytes of memory for all roles together.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub(crate) struct MemoryBytes(pub(crate) u64);
+
+impl Default for MemoryBytes {
+    fn default() -> Self {
+        Self(2 << 30)
+    }
+}
+
+/// Reads file, environment and `--set name=value`, in rising precedence.
+pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Settings, Failure> {
+    let mut table = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            text.parse::<toml::Table>().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
+        }
+        None => up_defaults(),
+    };
+    if file.is_some() {
+        merge(&mut table, up_defaults());
+    }
+    let mut from_environment: Vec<_> = environment.filter_map(|(name, value)| Some((name.strip_prefix(ENV_PREFIX)?.to_lowercase(), value))).collect();
+    from_environment.sort();
+    for (name, value) in from_environment {
+        set(&mut table, &name.replace("__", "."), &value)?;
+    }
+    for assignment in sets {
+        let (name, value) = assignment.split_once('=').ok_or_else(|| Failure::usage(format!("--set {assignment}: write name=value")))?;
+        set(&mut table, name, value)?;
+    }
+    table.try_into().map_err(|error| Failure::usage(format!("TLR-4002: settings: {}; docs/settings.md lists every name", one_line(&error))))
+}
+
+/// Defaults of `up` that differ from a fleet's: points become visible within a minute (protocol.md 2.3).
+fn up_defaults() -> toml::Table {
+    let mut table = toml::Table::new();
+    let mut capture = toml::Table::new();
+    capture.insert("flush_after_s".into(), 20.into());
+    table.insert("capture".into(), capture.into());
+    table
+}
+
+/// Takes from `below` what `table` does not say.
+fn merge(table: &mut toml::Table, below: toml::Table) {
+    for (name, value) in below {
+        match (table.get_mut(&name), value) {
+            (Some(toml::Value::Table(have)), toml::Value::Table(value)) => merge(have, value),
+            (Some(_), _) => {}
+            (None, value) => drop(table.insert(name, value)),
+        }
+    }
+}
+
+fn set(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Failure> {
+    // A value that is no TOML literal is text.
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut at = table;
+    let mut parts = name.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            at.insert(part.to_owned(), value);
+            return Ok(());
+        }
+        let next = at.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = next.as_table_mut().ok_or_else(|| Failure::usage(format!("setting {name}: `{part}` is a value, not a group")))?;
+    }
+    Ok(())
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_with(environment: &[(&str, &str)], sets: &[&str]) -> Result<Settings, Failure> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        load(None, environment, &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_beat_environment_beats_defaults() {
+        let settings = load_with(&[("TAILORS_SET_LOG__PARTITIONS", "5"), ("TAILORS_SET_BUILD__ENABLED", "false"), ("HOME", "x")], &["log.partitions=6"]);
+        let settings = settings.expect("good");
+        assert_eq!(settings.log.partitions, 6);
+        assert!(!settings.build.enabled);
+        assert_eq!(settings.log.fsync, FsyncSetting::Always);
+        assert_eq!(load_with(&[], &["log.fsync=never"]).expect("good").log.fsync, FsyncSetting::Never);
+    }
+
+    #[test]
+    fn unknown_names_are_errors_that_name_them() {
+        let error = load_with(&[], &["capture.flush_every=3"]).expect_err("unknown");
+        assert!(error.message.contains("flush_every"), "{}", error.message);
+        assert!(load_with(&[], &["nonsense"]).is_err());
+    }
+}
