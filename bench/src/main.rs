@@ -1,2 +1,2 @@
-//! stub
+//! Benchmarks against peers come here.
 fn main() {}

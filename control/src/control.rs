@@ -1,13 +1,16 @@
 //! The loop in `up`: each tick repairs the feed, writes the seals that are due, plans, builds, marks done and deletes what is superseded.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use tailors_model::{Clock, OrgId};
-use tailors_store::{Objects, log::Log};
-use tokio::sync::watch;
+use tailors_model::{Clock, OrgId, RouteTable, ShardId, Window};
+use tailors_store::{Objects, StoreError, log::Log, log::LogError};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinSet;
 
-use crate::{ControlError, RunBuild, Settings};
+use crate::state::State;
+use crate::{ControlError, RunBuild, Settings, plan};
 
 /// What control needs.
 #[derive(Clone)]
@@ -32,22 +35,70 @@ pub struct ControlDeps {
 
 /// Control of one store. Clones share everything.
 #[derive(Clone)]
-pub struct Control {}
+pub struct Control(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) deps: ControlDeps,
+    pub(crate) state: Mutex<State>,
+    /// Signalled when a job ends: who waits for a generation looks again.
+    pub(crate) job_ended: Notify,
+    pub(crate) jobs: StdMutex<JoinSet<()>>,
+    dirty: RwLock<Dirty>,
+}
+
+/// Dirty windows per shard, and the table that says whose they are.
+#[derive(Default)]
+struct Dirty {
+    windows: BTreeMap<ShardId, usize>,
+    routes: Option<(RouteTable, Window)>,
+}
 
 impl Control {
     /// A control that has read nothing yet.
     pub fn new(deps: ControlDeps) -> Self {
-        let _ = deps;
-        todo!()
+        Self(Arc::new(Inner {
+            deps,
+            state: Mutex::new(State::default()),
+            job_ended: Notify::new(),
+            jobs: StdMutex::new(JoinSet::new()),
+            dirty: RwLock::new(Dirty::default()),
+        }))
     }
 
-    /// Ticks until `shutdown` turns true; then stops starting things and drops running builds.
+    pub(crate) fn deps(&self) -> &ControlDeps {
+        &self.0.deps
+    }
+
+    /// Ticks until `shutdown` turns true (or its sender goes away); then drops running builds, whose files are orphans.
     ///
     /// # Errors
     /// Only what no retry mends.
-    pub async fn run(&self, shutdown: watch::Receiver<bool>) -> Result<(), ControlError> {
-        let _ = shutdown;
-        todo!()
+    pub async fn run(&self, mut shutdown: watch::Receiver<bool>) -> Result<(), ControlError> {
+        let pause = Duration::from_millis(self.deps().settings.tick_ms);
+        while !*shutdown.borrow() {
+            match self.tick().await {
+                Ok(()) => {}
+                Err(error) if error.ends_the_process() => {
+                    self.cancel_jobs();
+                    return Err(error);
+                }
+                Err(error) => {
+                    metrics::counter!("tailors_control_tick_failed_total").increment(1);
+                    tracing::warn!(%error, "a tick of control failed; the next one goes on");
+                }
+            }
+            tokio::select! {
+                changed = shutdown.changed() => if changed.is_err() { break },
+                () = self.0.job_ended.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.cancel_jobs();
+        Ok(())
+    }
+
+    fn cancel_jobs(&self) {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 
     /// One tick: everything that is due now. Builds are started, not awaited.
@@ -55,13 +106,75 @@ impl Control {
     /// # Errors
     /// Store and log errors; the next tick goes on.
     pub async fn tick(&self) -> Result<(), ControlError> {
-        todo!()
+        let mut state = self.0.state.lock().await;
+        let deps = self.deps();
+        let now_ms = deps.clock.now_ms();
+        self.refresh(&mut state).await?;
+        state.open_for_closing(&deps.objects, now_ms, deps.settings.close_after_ms()).await?;
+        let windows: Vec<Window> = state.windows.keys().rev().copied().collect();
+        // Newest first: an early look should not wait for a month of history.
+        let mut first_error = None;
+        for window in windows {
+            if let Err(error) = self.tick_window(&mut state, window).await {
+                // One window's trouble never stops another's.
+                tracing::warn!(%window, %error, "this window waits for the next tick");
+                first_error.get_or_insert(error);
+            }
+        }
+        self.account(&mut state).await?;
+        self.sweep(&mut state).await?;
+        first_error.map_or(Ok(()), Err)
+    }
+
+    async fn tick_window(&self, state: &mut State, window: Window) -> Result<(), ControlError> {
+        self.seal_if_due(state, window).await?;
+        self.advance(state, window, self.deps().settings.build_enabled).await
+    }
+
+    /// Follows the store.
+    pub(crate) async fn refresh(&self, state: &mut State) -> Result<(), ControlError> {
+        let deps = self.deps();
+        state.refresh(&deps.objects, deps.log.epoch(), deps.log.partitions(), deps.clock.now_ms()).await?;
+        Ok(())
+    }
+
+    /// Counts the dirty windows: ended, with captured points that no published generation holds.
+    async fn account(&self, state: &mut State) -> Result<(), ControlError> {
+        let now_ms = self.deps().clock.now_ms();
+        let routes = tailors_store::routes::newest(&self.deps().objects).await?;
+        let mut windows: BTreeMap<ShardId, usize> = BTreeMap::new();
+        let ended: Vec<Window> = state.windows.keys().copied().filter(|window| window.end_ms() <= now_ms).collect();
+        for window in ended {
+            state.update_facts(window);
+            let Some(rec) = state.windows.get(&window) else { continue };
+            if rec.settled && rec.new.is_none() {
+                continue;
+            }
+            for shard in plan::shards(&state.chain, &routes, window, None).into_keys() {
+                let held = rec.shards.get(&shard).and_then(|shard| shard.base_digest());
+                if held != Some(plan::digest(&state.chain, &routes, (window, shard), None).as_str()) {
+                    *windows.entry(shard).or_default() += 1;
+                }
+            }
+        }
+        metrics::gauge!("tailors_control_dirty_windows").set(windows.values().sum::<usize>() as f64);
+        let fresh = Dirty { windows, routes: Some((routes, Window::of_ms(now_ms))) };
+        *self.0.dirty.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
     }
 
     /// Dirty windows as the intake counts them (interfaces.md B8): ended windows with captured points that no published generation holds. Counted
-    /// per raw section, so orgs that share a `mod` group share the number. As of the last tick.
+    /// per shard, so orgs that share a `mod` group share the number. As of the last tick.
     pub fn dirty_windows(&self, org: OrgId) -> usize {
-        let _ = org;
-        todo!()
+        let dirty = self.0.dirty.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((routes, now)) = &dirty.routes else { return 0 };
+        dirty.windows.get(&routes.shard(org, *now)).copied().unwrap_or(0)
+    }
+}
+
+impl ControlError {
+    /// Whether going on makes no sense.
+    fn ends_the_process(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Fatal(_) | StoreError::Denied(_)) | Self::Log(LogError::Fatal(_)))
     }
 }

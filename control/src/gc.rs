@@ -1,1 +1,115 @@
-//! soon
+//! Deleting superseded generations and orphaned attempts (protocol.md 2.5): proof first, then `gone`, then the pins, then the files.
+//!
+//! Raw files and current generations are never touched here.
+
+use std::collections::BTreeSet;
+
+use tailors_format::doc::{GoneDoc, ManifestKind};
+use tailors_format::key;
+use tailors_model::{ShardId, Window};
+use tailors_store::manifests;
+
+use crate::state::{ShardRec, State};
+use crate::{Control, ControlError};
+
+/// Milliseconds between two sweeps.
+const SWEEP_EVERY_MS: i64 = 60_000;
+/// Generations looked at in one sweep, so that a tick stays short.
+const SWEEP_GENERATIONS: usize = 64;
+/// Prefix of the pins of long exports.
+const PINS: &str = "pin/v1/";
+
+/// A decided generation whose files may go.
+struct Candidate {
+    at: (Window, ShardId),
+    g: u32,
+    /// Newest published generation; for a tombstone it only says why.
+    superseded_by: u32,
+    /// Feed number of the later publication that the grace counts from; none for a tombstone, which no reader ever saw.
+    since_seq: Option<u64>,
+    published: bool,
+}
+
+impl Control {
+    /// Deletes what is due, at most once a minute.
+    pub(crate) async fn sweep(&self, state: &mut State) -> Result<(), ControlError> {
+        let now_ms = self.deps().clock.now_ms();
+        if state.swept_ms.is_some_and(|swept| (0..SWEEP_EVERY_MS).contains(&(now_ms - swept))) {
+            return Ok(());
+        }
+        state.swept_ms = Some(now_ms);
+        for candidate in candidates(state).into_iter().take(SWEEP_GENERATIONS) {
+            if self.grace_is_over(&candidate).await? && self.delete(state, &candidate).await? {
+                let rec = state.windows.get_mut(&candidate.at.0).and_then(|rec| rec.shards.get_mut(&candidate.at.1));
+                rec.into_iter().for_each(|rec| {
+                    rec.swept.insert(candidate.g);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counted from the store's own time of the feed entry, by the store's clock: a manifest may be far older than its entry.
+    async fn grace_is_over(&self, candidate: &Candidate) -> Result<bool, ControlError> {
+        let Some(seq) = candidate.since_seq else { return Ok(true) };
+        let entered_ms = self.deps().objects.last_modified_ms(&key::feed(seq)).await?;
+        let grace_ms = (self.deps().settings.reader_grace_s * 1_000) as i64;
+        Ok(entered_ms.is_some_and(|entered| self.deps().store_clock.now_ms() - entered >= grace_ms))
+    }
+
+    /// `gone` first, then a look at the pins, then the files that no live manifest names. False: a pin holds them for now.
+    async fn delete(&self, state: &State, candidate: &Candidate) -> Result<bool, ControlError> {
+        let objects = &self.deps().objects;
+        let (window, shard) = candidate.at;
+        let Some(rec) = state.windows.get(&window).and_then(|rec| rec.shards.get(&shard)) else { return Ok(false) };
+        if candidate.published {
+            manifests::put_gone(objects, shard, window, candidate.g, &GoneDoc { superseded_by: candidate.superseded_by }).await?;
+        }
+        if !objects.list(PINS).await?.is_empty() {
+            return Ok(false);
+        }
+        let mut files: BTreeSet<String> = objects.list(&key::chunks(shard, window, candidate.g)).await?.into_iter().collect();
+        let own = rec.decided.iter().filter(|manifest| manifest.g == candidate.g);
+        files.extend(own.flat_map(|manifest| manifest.files.iter().map(|file| file.key.clone())));
+        let live = live_files(rec, candidate.g);
+        let mut deleted = 0u64;
+        for file in files.difference(&live) {
+            objects.delete(file).await?;
+            deleted += 1;
+        }
+        if deleted > 0 {
+            metrics::counter!("tailors_control_files_deleted_total").increment(deleted);
+            tracing::info!(%window, %shard, g = candidate.g, deleted, "files of a superseded or cancelled generation deleted");
+        }
+        Ok(true)
+    }
+}
+
+/// Generations that a later published one in the feed replaces, and tombstoned ones.
+fn candidates(state: &State) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (window, rec) in &state.windows {
+        for (shard, known) in &rec.shards {
+            let published = known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
+            let in_feed: Vec<(u32, u64)> =
+                published.filter_map(|manifest| Some((manifest.g, *state.feed_seqs.get(&(*window, *shard, manifest.g))?))).collect();
+            let Some(newest) = in_feed.last().map(|(g, _)| *g) else { continue };
+            for manifest in known.decided.iter().filter(|manifest| !known.swept.contains(&manifest.g)) {
+                let published = manifest.kind == ManifestKind::Published;
+                let since_seq = in_feed.iter().find(|(g, _)| *g > manifest.g).map(|(_, seq)| *seq);
+                if !published || since_seq.is_some() {
+                    let since_seq = since_seq.filter(|_| published);
+                    found.push(Candidate { at: (*window, *shard), g: manifest.g, superseded_by: newest, since_seq, published });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Files that live manifests name: published ones but for `g` and those whose `gone` stands.
+fn live_files(rec: &ShardRec, g: u32) -> BTreeSet<String> {
+    let live = rec.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
+    let live = live.filter(|manifest| manifest.g != g && !rec.swept.contains(&manifest.g));
+    live.flat_map(|manifest| manifest.files.iter().map(|file| file.key.clone())).collect()
+}

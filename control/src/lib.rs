@@ -6,15 +6,15 @@
 //! deletion. All of it holds with several controls at once: every decision is a put-if-absent, the loser adopts the winner's. Killed here:
 //! documents are the state; the next start reads them and goes on, files of an unfinished attempt are orphans.
 
-mod chain_facts;
 mod control;
 mod error;
 mod gc;
 mod hand;
 pub mod job;
+mod jobs;
 mod plan;
-mod publish;
 mod seal;
+mod sealing;
 mod settings;
 mod state;
 mod status;

@@ -59,11 +59,17 @@ pub(crate) fn digest(chain: &ChainView, routes: &RouteTable, (window, shard): (W
 }
 
 /// Payloads of (shard, window) in all of the nodes, and in those whose raw file is quarantined.
-pub(crate) fn payloads(routes: &RouteTable, (window, shard): (Window, ShardId), nodes: &[(NodeRef, NodeDoc)], quarantine: &[String]) -> (u64, u64) {
+pub(crate) fn payloads(
+    routes: &RouteTable,
+    (window, shard): (Window, ShardId),
+    nodes: &[(NodeRef, NodeDoc)],
+    quarantine: &[String],
+) -> (u64, u64) {
     let (sections, window_key) = (section_names(routes, shard, window), format!("{:010}", window.start_s()));
     let (mut all, mut left_out) = (0, 0);
     for (_, node) in nodes {
-        let windows = node.extents.iter().filter(|(section, _)| sections.contains(*section)).filter_map(|(_, windows)| windows.get(&window_key));
+        let windows =
+            node.extents.iter().filter(|(section, _)| sections.contains(*section)).filter_map(|(_, windows)| windows.get(&window_key));
         let payloads: u64 = windows.flatten().map(|row| u64::from(row.2)).sum();
         all += payloads;
         if node.raw.as_ref().is_some_and(|raw| quarantine.contains(&raw.key)) {

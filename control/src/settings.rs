@@ -1,7 +1,8 @@
 //! What an operator may move.
 
 /// Settings of control; plain data. Those of protocol.md 2.3 must be equal for all controls of a store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Smallest quiet time q before a provisional or late seal, seconds; 600, in `up` 20.
     pub quiet_min_s: u64,

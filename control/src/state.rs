@@ -233,6 +233,19 @@ impl State {
         Ok(())
     }
 
+    /// When the last record that a partition's chain holds was received, Unix milliseconds.
+    pub(crate) fn last_received_ms(&self, epoch: u32, partition: u32) -> Option<i64> {
+        let mut last: Option<i64> = None;
+        for window in self.chain.windows() {
+            for ((of, at, _), node) in self.chain.nodes_of_window(window, None) {
+                if (of, at) == (epoch, partition) {
+                    last = last.max(node.received_at_us.map(|(_, max)| max.div_euclid(1_000)));
+                }
+            }
+        }
+        last
+    }
+
     /// A version of the route table.
     pub(crate) async fn routes(&mut self, objects: &Objects, version: u32) -> Result<RouteTable, StoreError> {
         if let Some(table) = self.routes.get(&version) {

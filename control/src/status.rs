@@ -1,8 +1,12 @@
 //! `status --json`: fields as interfaces.md A lists them.
 
-use tailors_format::doc::SealKind;
-use tailors_model::ShardId;
+use tailors_format::doc::{ManifestFile, SealKind};
+use tailors_model::{RouteTable, ShardId, Window};
+use tailors_store::routes;
 
+use crate::plan::{self, Step};
+use crate::seal::new_points;
+use crate::state::State;
 use crate::{Control, ControlError};
 
 /// The whole answer.
@@ -27,7 +31,7 @@ pub struct SealStatus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WindowState {
-    /// Points, no seal asks for more than is built, and the window is not complete.
+    /// It has points, and no seal below which they lie.
     Open,
     /// A seal waits for a build.
     Sealed,
@@ -76,6 +80,102 @@ impl Control {
     /// # Errors
     /// Store and log errors.
     pub async fn status(&self) -> Result<Status, ControlError> {
-        todo!()
+        let mut state = self.0.state.lock().await;
+        self.refresh(&mut state).await?;
+        let now_ms = self.deps().clock.now_ms();
+        let captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
+        let table = routes::newest(&self.deps().objects).await?;
+        let mut windows = Vec::new();
+        for window in state.chain.windows() {
+            for shard in plan::shards(&state.chain, &table, window, None).into_keys() {
+                state.load_shard(&self.deps().objects, window, shard).await?;
+                windows.extend(row(&state, &table, (window, shard), now_ms));
+            }
+        }
+        Ok(Status { captured_to_ms, windows })
     }
+
+    /// Now, when the chain is at the log's ends; else what the partition furthest behind has committed.
+    async fn captured_to_ms(&self, state: &State, now_ms: i64) -> Result<i64, ControlError> {
+        let log = &self.deps().log;
+        let mut captured_to_ms = now_ms;
+        for partition in 0..log.partitions() {
+            let head = state.chain.head(log.epoch(), partition).unwrap_or(0);
+            let bounds = log.bounds(partition).await?;
+            if head < bounds.end && bounds.end > bounds.start {
+                let last = state.last_received_ms(log.epoch(), partition);
+                captured_to_ms = captured_to_ms.min(last.or(state.created_ms).unwrap_or(0));
+            }
+        }
+        Ok(captured_to_ms)
+    }
+}
+
+/// One row; none for a shard that was not read.
+fn row(state: &State, table: &RouteTable, at: (Window, ShardId), now_ms: i64) -> Option<WindowStatus> {
+    let rec = state.windows.get(&at.0)?;
+    let known = rec.shards.get(&at.1)?;
+    let base = plan::base(&known.decided);
+    let counts = base.map(|base| base.counts).unwrap_or_default();
+    let bytes = base.map_or(0, |base| base.files.iter().map(|file| share(file, at.0)).sum());
+    Some(WindowStatus {
+        window: rfc3339(at.0.start_ms()),
+        shard: at.1,
+        seal: rec.newest.as_ref().map(|seal| SealStatus { k: seal.k, kind: seal.kind }),
+        generation: base.map(|base| base.g),
+        points: counts.written,
+        duplicates: counts.duplicates,
+        late: counts.late,
+        corrupt: counts.corrupt,
+        max_timestamp_ms: base.and_then(|base| base.max_timestamp_ms),
+        bytes,
+        bytes_per_point: (counts.written > 0).then(|| bytes as f64 / counts.written as f64),
+        state: state_of(state, table, at)?,
+        lag_s: lag_s(state, table, at, now_ms),
+    })
+}
+
+/// Bytes of a file that are this window's: a day file's are shared out evenly over its windows until it says more.
+fn share(file: &ManifestFile, window: Window) -> u64 {
+    let windows = u64::try_from((file.to_ms - file.from_ms) / (window.end_ms() - window.start_ms())).unwrap_or(1).max(1);
+    file.bytes / windows
+}
+
+fn state_of(state: &State, table: &RouteTable, at: (Window, ShardId)) -> Option<WindowState> {
+    let rec = state.windows.get(&at.0)?;
+    let known = rec.shards.get(&at.1)?;
+    if known.job.running {
+        return Some(WindowState::Building);
+    }
+    if known.job.parked.is_some() {
+        return Some(WindowState::Parked);
+    }
+    let Some(newest) = &rec.newest else { return Some(WindowState::Open) };
+    if !plan::shards(&state.chain, table, at.0, Some(newest)).contains_key(&at.1) {
+        // Its points lie beyond the seal.
+        return Some(WindowState::Open);
+    }
+    let digest = plan::digest(&state.chain, table, at, Some(newest));
+    let closed_k = rec.closed().map(|seal| seal.k);
+    let satisfied = plan::step(newest, closed_k, &known.decided, known.base_digest(), &digest) == Step::Satisfied;
+    let visible = plan::base(&known.decided).is_some_and(|base| state.feed.holds(at.1, at.0, base.g));
+    Some(if satisfied && visible && state.chain.reached(newest) { WindowState::Built } else { WindowState::Sealed })
+}
+
+/// Age of the oldest captured point that the current generation does not hold.
+fn lag_s(state: &State, table: &RouteTable, at: (Window, ShardId), now_ms: i64) -> i64 {
+    let Some(rec) = state.windows.get(&at.0) else { return 0 };
+    let held = rec.shards.get(&at.1).and_then(|known| known.base_digest());
+    if held == Some(plan::digest(&state.chain, table, at, None).as_str()) {
+        return 0;
+    }
+    let base_k = rec.shards.get(&at.1).and_then(|known| plan::base(&known.decided)).map(|base| base.k);
+    let base_seal = base_k.and_then(|k| rec.seals.get(&k));
+    new_points(&state.chain, at.0, base_seal).map_or(0, |new| (now_ms - new.first_received_ms).max(0) / 1_000)
+}
+
+/// RFC 3339 in UTC, whole seconds.
+pub(crate) fn rfc3339(time_ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(time_ms);
+    time.map_or_else(|| time_ms.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }

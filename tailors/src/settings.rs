@@ -27,9 +27,16 @@ pub(crate) struct Settings {
     /// How windows are built.
     pub(crate) build: BuildSettings,
     /// Limits and caches of queries.
-    pub(crate) query: tailors_query::Settings,
+    pub(crate) query: QuerySettings,
     /// One pool for all roles, bytes.
     pub(crate) memory_bytes_max: MemoryBytes,
+}
+
+impl Settings {
+    /// Control's settings with what others decide for it.
+    pub(crate) fn control(&self) -> tailors_control::Settings {
+        tailors_control::Settings { build_enabled: self.build.enabled, ..self.control.clone() }
+    }
 }
 
 /// HTTP.
@@ -54,11 +61,13 @@ pub(crate) struct LogSettings {
     pub(crate) fsync: FsyncSetting,
     /// Partitions; may grow, never shrink.
     pub(crate) partitions: u32,
+    /// Start in spite of damage below what was fsynced; what can't be read is an explicit hole.
+    pub(crate) accept_damage: bool,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { fsync: FsyncSetting::Always, partitions: 4 }
+        Self { fsync: FsyncSetting::Always, partitions: 4, accept_damage: false }
     }
 }
 
@@ -76,17 +85,33 @@ pub(crate) enum FsyncSetting {
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BuildSettings {
-    /// Whether `up` builds at all.
+    /// Whether `up` builds by itself; by hand always works.
     pub(crate) enabled: bool,
-    /// The build stage's own settings.
-    #[serde(flatten)]
-    pub(crate) stage: tailors_build::Settings,
+    /// Cores of one build, 1 to 256.
+    pub(crate) cores: usize,
 }
 
 impl Default for BuildSettings {
     fn default() -> Self {
-        Self { enabled: true, stage: tailors_build::Settings::default() }
+        Self { enabled: true, cores: tailors_build::Settings::default().cores }
     }
+}
+
+impl BuildSettings {
+    /// The build stage's own settings.
+    pub(crate) fn stage(&self) -> tailors_build::Settings {
+        tailors_build::Settings { cores: self.cores, ..tailors_build::Settings::default() }
+    }
+}
+
+/// Limits and reading of queries.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct QuerySettings {
+    /// What one query may cost.
+    pub(crate) limits: tailors_query::Limits,
+    /// How chunk files are read.
+    pub(crate) source: tailors_query::SourceSettings,
 }
 
 /// Bytes of memory for all roles together.
@@ -130,6 +155,10 @@ fn up_defaults() -> toml::Table {
     let mut capture = toml::Table::new();
     capture.insert("flush_after_s".into(), 20.into());
     table.insert("capture".into(), capture.into());
+    let mut control = toml::Table::new();
+    control.insert("quiet_min_s".into(), 20.into());
+    control.insert("provisional".into(), true.into());
+    table.insert("control".into(), control.into());
     table
 }
 

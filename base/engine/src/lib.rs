@@ -10,11 +10,13 @@ pub mod keep;
 pub mod raw;
 mod reader;
 pub mod session;
+pub mod stream;
 
 pub use error::{EngineError, find_error};
 pub use keep::RawKeep;
 pub use raw::{RawExtent, RawSource, RawSplit, RawSplitExec, plan_splits, raw_schema};
 pub use session::LocalSession;
+pub use stream::{StreamExec, StreamFn};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tailors_format::raw::frame;
 use tailors_store::objects::{Objects, StoreError};
 
@@ -82,8 +83,9 @@ impl FrameReader {
     }
 
     async fn fetch(&self, start: u64, end: u64) -> Result<Bytes, EngineError> {
-        let fetched = self.objects.get_range(&self.extent.key, start..end).await;
-        let bytes = fetched.map_err(|error: StoreError| EngineError::of_store(&self.extent.key, error))?;
+        // Boxed: the compiler can't see through the store's nested futures that a stream of them may change threads.
+        let fetching: BoxFuture<'_, Result<Bytes, StoreError>> = Box::pin(self.objects.get_range(&self.extent.key, start..end));
+        let bytes = fetching.await.map_err(|error: StoreError| EngineError::of_store(&self.extent.key, error))?;
         self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
     }

@@ -97,8 +97,8 @@ pub struct ReadLimits {
 
 /// Series of a time range, from live data, chunks, rollups, all of them merged, or an old system under migration.
 pub trait SeriesSource: Send + Sync {
-    /// Pins the newest state that is at most 10 s old at `now_ms`.
-    fn pin(&self, now_ms: i64) -> SourceFuture<'_, Arc<dyn PinnedSource>>;
+    /// Pins a state at most 10 s old at `now_ms` (Unix milliseconds), or, if `newest`, the newest there is.
+    fn pin(&self, now_ms: i64, newest: bool) -> SourceFuture<'_, Arc<dyn PinnedSource>>;
 }
 
 /// One state of all history, named by a feed number.
@@ -112,7 +112,7 @@ pub trait PinnedSource: Send + Sync {
     /// Names of the metrics that have a point in a window that the range touches, sorted, each once.
     fn metrics(&self, org: OrgId, from_ms: i64, to_ms: i64, allow_partial: bool) -> SourceFuture<'_, Vec<Bytes>>;
 
-    /// The series that pass the filter and have a point in a window that the range touches; their points can be read from the answer.
+    /// The series that pass the filter and have a point in the range (at least every such one); their points can be read from the answer.
     /// `limits.points` is checked against what a read of all of them would cost.
     fn select<'a>(
         &'a self,

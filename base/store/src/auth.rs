@@ -97,13 +97,7 @@ pub async fn create_key(
     let id = hex(id);
     let mut text = format!("tlr_{id}_{}", hex(secret));
     text.push_str(&format!("_{:08x}", crc32c::crc32c(text.as_bytes())));
-    let doc = KeyDoc {
-        sha256: sha256(&text),
-        org: new.org,
-        scopes: new.scopes.clone(),
-        expires_ms: new.expires_ms,
-        created_ms: now_ms,
-    };
+    let doc = KeyDoc { sha256: sha256(&text), org: new.org, scopes: new.scopes.clone(), expires_ms: new.expires_ms, created_ms: now_ms };
     match objects.put_doc(&key::auth_key(&id), &doc).await? {
         PutDoc::Created => Ok((id, KeyText(text))),
         PutDoc::Lost(_) => Err(StoreError::Retry(format!("a key with the id {id} is there already"))),

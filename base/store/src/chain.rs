@@ -55,11 +55,16 @@ pub async fn head(objects: &Objects, epoch: u32, partition: u32, hint: u64) -> R
     let genesis = genesis(objects, epoch, partition).await?.ok_or_else(|| StoreError::NotFound(key::genesis(epoch, partition)))?;
     let mut start = genesis;
     let mut back = 1u64;
-    while let Some(after) = hint.checked_sub(back).filter(|after| *after > genesis) {
+    while hint > genesis {
+        // A hint far beyond the head ends up at the genesis too, with a single LIST instead of a walk over all nodes.
+        let after = hint.saturating_sub(back).max(genesis);
         let listed = objects.list_after(&key::nodes(epoch, partition), &key::node(epoch, partition, after)).await?;
         // Any node is on the chain; the last one listed leaves the fewest to read.
         if let Some(found) = listed.last().and_then(|key| key::last_number(key)) {
             start = found;
+            break;
+        }
+        if after == genesis {
             break;
         }
         back = back.saturating_mul(2);

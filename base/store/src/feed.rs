@@ -49,7 +49,8 @@ impl FeedView {
     fn take(&mut self, entry: &FeedDoc) -> Result<(), StoreError> {
         let seq = self.seq + 1;
         let window = Window::starting_at_s(entry.window);
-        let window = window.ok_or_else(|| StoreError::data(&key::feed(seq), FormatError::invalid("feed", "window is not a window's start")))?;
+        let window =
+            window.ok_or_else(|| StoreError::data(&key::feed(seq), FormatError::invalid("feed", "window is not a window's start")))?;
         let current = self.current.entry((window, entry.shard)).or_default();
         // Entries may come out of order: the highest g counts.
         *current = (*current).max(entry.g);

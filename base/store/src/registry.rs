@@ -8,12 +8,8 @@ use crate::objects::{Objects, PutDoc, StoreError};
 
 /// The epoch of a log: the entry with its identity, or a new one. `created_ms` (Unix milliseconds) is kept only in a new entry.
 pub async fn register_stream(objects: &Objects, identity: &StreamIdentity, created_ms: i64) -> Result<u32, StoreError> {
-    let mine = StreamDoc {
-        cluster: identity.cluster.clone(),
-        topic_uuid: identity.topic_uuid.clone(),
-        name: identity.name.clone(),
-        created_ms,
-    };
+    let mine =
+        StreamDoc { cluster: identity.cluster.clone(), topic_uuid: identity.topic_uuid.clone(), name: identity.name.clone(), created_ms };
     let same = |doc: &StreamDoc| (&doc.cluster, &doc.topic_uuid, &doc.name) == (&mine.cluster, &mine.topic_uuid, &mine.name);
     for epoch in 1..u32::MAX {
         let key = key::stream(epoch);

@@ -6,10 +6,24 @@
 //! of partitions and splits, because bucket edges come from the census alone and every order is total. Killed here: files stay under an
 //! attempt that nobody names; the job is run again.
 
+pub mod buckets;
+mod census;
+mod encode;
 pub mod error;
+mod inputs;
+mod labels;
+pub mod merge;
+mod payload;
+mod row;
 pub mod run;
+mod runs;
 pub mod settings;
+mod tally;
+mod upload;
 
 pub use error::BuildError;
 pub use run::{BuildDeps, BuildOutput, run};
 pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

@@ -122,8 +122,8 @@ fn assemble(epoch: u32, writer: &str, flush: Flush) -> Result<(String, Vec<u8>, 
         for ((section, window_s), frames) in groups {
             file.begin_extent(ExtentKey { partition: *partition, section, window_s });
             for buffered in frames.iter().filter_map(|index| buffer.frames.get(*index)) {
-                let (points, received_at_us) = buffered.header.map_or((0, 0), |header| (header.points, header.received_at_us));
-                file.frame(&buffered.frame, points, received_at_us);
+                let (points, received_at_us) = buffered.header.map_or((0, 0), |header| (u64::from(header.points), header.received_at_us));
+                file.frame(&buffered.frame, points, received_at_us)?;
             }
         }
     }

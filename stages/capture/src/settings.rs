@@ -1,7 +1,8 @@
 //! What an operator may move.
 
 /// Settings of capture; plain data.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Seconds after which the oldest buffered record is flushed; 600, in `up` 20; 1..=3600.
     pub flush_after_s: u64,

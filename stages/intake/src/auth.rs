@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Uri, header};
 
 use tailors_model::OrgId;
 
-pub use tailors_format::doc::auth::Scope;
+pub use tailors_format::doc::Scope;
 
 /// What a valid key stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -38,8 +38,6 @@ pub const PARSE: &str = "TLR-2001";
 pub const PARAMETER: &str = "TLR-2002";
 /// A function, aggregation or modifier that this evaluator does not know.
 pub const UNKNOWN: &str = "TLR-2003";
-/// Wrong verb on a known path.
-pub const VERB: &str = "TLR-2004";
 /// No org in the request: the middleware is missing.
 pub const NO_ORG: &str = "TLR-2005";
 /// A read limit of the source (points or series).

@@ -1,7 +1,8 @@
 //! Settings of the query stage: plain data, each with default, unit and bounds.
 
 /// What one query may cost; every error that stems from one names it and the way out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// `query.points_max`: points read by one query. Default 1e9, at least 1.
     pub points_max: u64,
@@ -34,20 +35,19 @@ impl Default for Limits {
 }
 
 /// How chunk files are read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SourceSettings {
     /// `query.index_cache_bytes`: memory of cached chunk indexes. Default 256 MiB.
     pub index_cache_bytes: u64,
     /// `query.snapshot_age_ms_max`: age of the pinned feed number. Default 10,000 (interfaces.md A); smaller in `up`, whose builds are its own.
     pub snapshot_age_ms_max: i64,
-    /// `query.coalesce_gap_bytes`: gap between two page reads of a file below which they become one ranged read. Default 256 KiB.
-    pub coalesce_gap_bytes: u64,
     /// `query.files_in_flight`: files read and decoded at once. Default 8, at least 1.
     pub files_in_flight: usize,
 }
 
 impl Default for SourceSettings {
     fn default() -> Self {
-        Self { index_cache_bytes: 256 << 20, snapshot_age_ms_max: 10_000, coalesce_gap_bytes: 256 << 10, files_in_flight: 8 }
+        Self { index_cache_bytes: 256 << 20, snapshot_age_ms_max: 10_000, files_in_flight: 8 }
     }
 }

@@ -11,7 +11,7 @@
 //! metadata       kind | interval_s | unit strings | help strings
 //! ```
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tailors_model::limits::CHUNK_FILE_BYTES;
@@ -113,7 +113,7 @@ fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<C
 
 /// Distinct time columns of a file in order of first use, and the column of each series.
 fn merge_times(buckets: &[EncodedBucket]) -> (Vec<TimeColumn>, Vec<u64>) {
-    let mut known: HashMap<&TimeColumn, u64> = HashMap::new();
+    let mut known: BTreeMap<&TimeColumn, u64> = BTreeMap::new();
     let (mut times, mut of_series) = (Vec::new(), Vec::new());
     for bucket in buckets {
         for series in &bucket.series {
@@ -141,8 +141,7 @@ fn put_series(series: &[&BucketSeries], sets: &[u64], times: &[u64]) -> Result<V
     let (exponents, numbers): (Vec<u64>, Vec<u64>) = constants.unzip();
     put_column(&mut out, &exponents)?;
     put_column(&mut out, &numbers)?;
-    let own: Vec<(usize, &MetricMeta)> =
-        series.iter().enumerate().filter_map(|(i, series)| Some((i, series.meta.as_ref()?))).collect();
+    let own: Vec<(usize, &MetricMeta)> = series.iter().enumerate().filter_map(|(i, series)| Some((i, series.meta.as_ref()?))).collect();
     put_varint(&mut out, own.len() as u64);
     let mut next = 0;
     put_column(&mut out, &own.iter().map(|(i, _)| (i - std::mem::replace(&mut next, i + 1)) as u64).collect::<Vec<_>>())?;

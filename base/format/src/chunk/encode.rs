@@ -1,6 +1,6 @@
 //! A bucket -> its pages: classify, order, transform, cut, compress. Pure; knows no shard, span or position, so buckets encode in parallel.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tailors_model::limits::{METRIC_BYTES_MAX, PACKED_PAGE_POINTS, PCO_CHUNK_POINTS};
@@ -145,7 +145,7 @@ pub fn encode_bucket(input: &BucketInput) -> Result<EncodedBucket, FormatError> 
         }
     }
     let mut times: Vec<TimeColumn> = Vec::new();
-    let mut known: HashMap<TimeColumn, u32> = HashMap::new();
+    let mut known: BTreeMap<TimeColumn, u32> = BTreeMap::new();
     let mut series = Vec::with_capacity(order.len());
     for i in order {
         let column = &input.series[i];
@@ -191,7 +191,8 @@ fn check(input: &BucketInput) -> Result<(), FormatError> {
 fn common_exponent(input: &BucketInput, classes: &[Class]) -> Option<u8> {
     let exponents = || classes.iter().filter_map(|class| if let Class::Decimal(e) = class { Some(*e) } else { None });
     let (least, most) = (exponents().min()?, exponents().max()?);
-    let all_fit = || classes.iter().zip(&input.series).all(|(class, series)| !matches!(class, Class::Decimal(_)) || fits(&series.values, most));
+    let all_fit =
+        || classes.iter().zip(&input.series).all(|(class, series)| !matches!(class, Class::Decimal(_)) || fits(&series.values, most));
     (least != most && all_fit()).then_some(most)
 }
 

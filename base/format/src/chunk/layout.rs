@@ -111,13 +111,7 @@ impl Seal {
     }
 
     /// `bytes` without the checksum they end with, which is checked.
-    pub(super) fn checked<'a>(
-        self,
-        what: &'static str,
-        region: Region,
-        position: u64,
-        bytes: &'a [u8],
-    ) -> Result<&'a [u8], FormatError> {
+    pub(super) fn checked<'a>(self, what: &'static str, region: Region, position: u64, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
         let (body, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or(FormatError::Truncated {
             what,
             needed: CRC_BYTES as u64,

@@ -28,7 +28,7 @@ pub use assemble::{ChunkFile, assemble};
 pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
-pub use read::{DecodeScratch, PageRead, verify_file};
+pub use read::{DecodeScratch, EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.

@@ -3,6 +3,7 @@
 //! Level 8, `ModeSpec::Classic` (Auto and TryDict follow HashMap order: not deterministic), delta none or first-order, whichever is smaller.
 
 use pco::data_types::Number;
+use pco::metadata::{DeltaEncoding, Mode};
 use pco::wrapped::{ChunkDecompressor, FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DecompressorScratch, DeltaSpec, ModeSpec, PagingSpec};
 
@@ -79,6 +80,11 @@ impl<T: Number> PcoChunk<T> {
         let header = file_header()?;
         let (file, _) = FileDecompressor::new(header.as_slice()).map_err(error)?;
         let (chunk, rest) = file.chunk_decompressor::<T, &'a [u8]>(bytes).map_err(error)?;
+        // What this format never writes is refused: other modes and deltas would take memory that the bytes don't pay for.
+        let known_delta = matches!(chunk.meta().delta_encoding, DeltaEncoding::NoOp | DeltaEncoding::Consecutive { order: 1, .. });
+        if !known_delta || !matches!(chunk.meta().mode, Mode::Classic) {
+            return Err(FormatError::invalid(what, "pco mode or delta that this format does not use"));
+        }
         Ok((Self(chunk), rest))
     }
 

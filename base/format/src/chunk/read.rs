@@ -35,6 +35,9 @@ impl PageRead {
     }
 }
 
+/// What a decoder hands out: series, timestamps in milliseconds from the span's start, values.
+pub type EachSeries<'a> = dyn FnMut(u32, &[u32], &[f64]) + 'a;
+
 /// Points `skip..skip + points` of a series, at `offset` of their page.
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -124,13 +127,7 @@ impl ChunkIndex {
     ///
     /// # Errors
     /// Any damage of the page. Nothing of a damaged page is handed out.
-    pub fn decode(
-        &self,
-        read: &PageRead,
-        bytes: &[u8],
-        scratch: &mut DecodeScratch,
-        each: &mut dyn FnMut(u32, &[u32], &[f64]),
-    ) -> Result<(), FormatError> {
+    pub fn decode(&self, read: &PageRead, bytes: &[u8], scratch: &mut DecodeScratch, each: &mut EachSeries<'_>) -> Result<(), FormatError> {
         let Some(page) = read.page else {
             return self.decode_constants(read, scratch, each);
         };
@@ -145,12 +142,7 @@ impl ChunkIndex {
         Ok(())
     }
 
-    fn decode_constants(
-        &self,
-        read: &PageRead,
-        scratch: &mut DecodeScratch,
-        each: &mut dyn FnMut(u32, &[u32], &[f64]),
-    ) -> Result<(), FormatError> {
+    fn decode_constants(&self, read: &PageRead, scratch: &mut DecodeScratch, each: &mut EachSeries<'_>) -> Result<(), FormatError> {
         for part in &read.parts {
             let entry = self.entry(part.series)?;
             let value = entry.constant().ok_or_else(|| FormatError::invalid(WHAT, "a read of another file"))?;
@@ -215,7 +207,12 @@ impl ChunkIndex {
 }
 
 /// Positions below `points` and bits of the values that are no decimals.
-fn take_exceptions(what: &'static str, chunk: &ChunkEntry, cursor: &mut Cursor<'_>, points: usize) -> Result<Vec<(usize, u64)>, FormatError> {
+fn take_exceptions(
+    what: &'static str,
+    chunk: &ChunkEntry,
+    cursor: &mut Cursor<'_>,
+    points: usize,
+) -> Result<Vec<(usize, u64)>, FormatError> {
     let count = if chunk.exceptions { cursor.count(2)? } else { 0 };
     if count == 0 {
         return Ok(Vec::new());

@@ -61,7 +61,8 @@ impl ChunkIndex {
         let metric = &self.metrics[metric];
         let own = &self.series[metric.series.start as usize..metric.series.end as usize];
         let mut encodings: BTreeMap<String, u64> = BTreeMap::new();
-        let constant: u64 = own.iter().filter(|series| series.constant().is_some()).map(|series| u64::from(self.times.points(series.time))).sum();
+        let constant: u64 =
+            own.iter().filter(|series| series.constant().is_some()).map(|series| u64::from(self.times.points(series.time))).sum();
         if constant > 0 {
             encodings.insert("const".to_owned(), constant);
         }

@@ -1,1 +1,296 @@
-//! ...
+use bytes::Bytes;
+use proptest::prelude::*;
+use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag, window::WINDOW_MS};
+
+use super::*;
+use crate::FormatError;
+
+const SPAN: Span = Span { start_ms: 125_000 * WINDOW_MS, span_ms: WINDOW_MS as u32 };
+
+fn shard() -> ShardId {
+    ShardId::of_org(OrgId(7), 64)
+}
+
+fn column(tags: Vec<Tag>, timestamps: Vec<u32>, values: Vec<f64>) -> SeriesColumn {
+    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values }
+}
+
+fn regular(host: usize, values: Vec<f64>) -> SeriesColumn {
+    let timestamps = (0..values.len() as u32).map(|i| i * 1_000).collect();
+    column(vec![Tag::bare("canary"), Tag::pair("host", format!("h{host:04}"))], timestamps, values)
+}
+
+fn bucket(org: u32, metric: &str, series: Vec<SeriesColumn>) -> BucketInput {
+    let meta =
+        MetricMeta { kind: MetricKind::Gauge, unit: Bytes::from_static(b"byte"), interval_s: 0, help: Bytes::from_static(b"a help") };
+    BucketInput { org: OrgId(org), metric: Bytes::from(metric.to_owned()), meta, series }
+}
+
+fn files(buckets: &[BucketInput]) -> Vec<ChunkFile> {
+    let encoded = buckets.iter().map(|bucket| encode_bucket(bucket).unwrap()).collect();
+    assemble(shard(), SPAN, encoded).unwrap()
+}
+
+type Row = (u32, Bytes, Vec<Tag>, Vec<(u32, u64)>);
+
+/// All points of a file, series by series, through the public reading path.
+fn rows(file: &ChunkFile) -> Vec<Row> {
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    let mut scratch = DecodeScratch::default();
+    let mut rows = Vec::new();
+    for (i, metric) in index.metrics().iter().enumerate() {
+        let selected = index.select(metric.org, i, &mut |_| true).unwrap();
+        assert_eq!(selected, metric.series.clone().collect::<Vec<_>>());
+        let base = rows.len();
+        for series in &selected {
+            rows.push((metric.org.0, metric.metric.clone(), index.tags(*series).unwrap(), Vec::new()));
+        }
+        let mut points = 0;
+        for read in index.plan_reads(&selected) {
+            let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
+            let each = &mut |series: u32, times: &[u32], values: &[f64]| {
+                points += times.len() as u64;
+                let row: &mut Row = &mut rows[base + (series - metric.series.start) as usize];
+                row.3.extend(times.iter().copied().zip(values.iter().map(|value| value.to_bits())));
+            };
+            index.decode(&read, bytes, &mut scratch, each).unwrap();
+        }
+        assert_eq!(points, metric.points);
+        assert!(selected.iter().zip(&rows[base..]).all(|(series, row)| index.points_of(*series) as usize == row.3.len()));
+    }
+    rows.sort();
+    rows
+}
+
+fn rows_of(buckets: &[BucketInput]) -> Vec<Row> {
+    let rows = buckets.iter().flat_map(|bucket| {
+        bucket.series.iter().map(|series| {
+            let points = series.timestamps.iter().copied().zip(series.values.iter().map(|value| value.to_bits()));
+            (bucket.org.0, bucket.metric.clone(), series.tags.clone(), points.collect())
+        })
+    });
+    let mut rows: Vec<Row> = rows.collect();
+    rows.sort();
+    rows
+}
+
+fn noise(seed: u64) -> u64 {
+    // splitmix64: tests need numbers that compress badly, the same every time.
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn sample() -> Vec<BucketInput> {
+    let walk = |seed: u64, n: u64| (0..n).map(|i| (noise(seed + i) % 1_000) as f64 / 100.0).collect::<Vec<_>>();
+    let mut own = regular(3, vec![f64::NAN, 1.5, -0.0, f64::INFINITY, 2.25, 3.0, 4.0, 5.0]);
+    own.meta = MetricMeta { kind: MetricKind::Counter, interval_s: 10, ..Default::default() };
+    let doubles = (0..40).map(|i| f64::from_bits(noise(i))).collect();
+    vec![
+        bucket(7, "cpu", vec![regular(1, walk(1, 30)), regular(2, vec![3.25; 12]), own]),
+        bucket(
+            7,
+            "mem",
+            vec![regular(1, vec![4096.0, 8192.0, 4096.0]), column(vec![], vec![5, 7, 20, 21, 95, 230, 231, 300, 411], walk(9, 9))],
+        ),
+        bucket(71, "cpu", vec![regular(1, doubles), regular(2, vec![f64::from_bits(0x7ff8_0000_0000_0002)])]),
+    ]
+}
+
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => (-100_000i64..100_000, 0i32..15).prop_map(|(i, e)| i as f64 / 10f64.powi(e)),
+        2 => any::<i32>().prop_map(f64::from),
+        2 => any::<u64>().prop_map(f64::from_bits),
+        1 => prop_oneof![Just(-0.0), Just(0.0), Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(f64::NAN), Just(5e-324), Just(f64::MAX),
+            Just(f64::from_bits(0x7ff0_0000_0000_0002)), Just(9_007_199_254_740_993.0), Just(1e15), Just(0.1 + 0.2)],
+    ]
+}
+
+fn values() -> impl Strategy<Value = Vec<f64>> {
+    let decimals = (0i32..6, prop::collection::vec(-1_000i64..1_000, 1..200));
+    prop_oneof![
+        prop::collection::vec(value(), 1..60),
+        (value(), 1usize..200).prop_map(|(value, n)| vec![value; n]),
+        decimals.prop_map(|(e, integers)| integers.into_iter().map(|i| i as f64 / 10f64.powi(e)).collect()),
+        (prop::collection::vec(-1_000i64..1_000, 20..400), value())
+            .prop_map(|(integers, odd)| integers.into_iter().map(|i| if i % 50 == 7 { odd } else { i as f64 / 4.0 }).collect()),
+    ]
+}
+
+fn series(values: Vec<f64>, host: usize, regular_times: bool, seed: u64) -> SeriesColumn {
+    let mut column = regular(host, values);
+    if !regular_times {
+        let mut at = 0;
+        for (i, time) in column.timestamps.iter_mut().enumerate() {
+            at += 1 + (noise(seed + i as u64) % 20_000) as u32;
+            *time = at;
+        }
+    }
+    column
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_double_comes_back_bit_for_bit(metrics in prop::collection::vec(prop::collection::vec((values(), any::<bool>(), 0u64..1000), 0..12), 1..5)) {
+        let buckets: Vec<BucketInput> = metrics.into_iter().enumerate().map(|(m, columns)| {
+            let columns = columns.into_iter().enumerate().map(|(i, (values, even, seed))| series(values, i, even, seed));
+            bucket(7, &format!("m{m}"), columns.collect())
+        }).collect();
+        let files = files(&buckets);
+        let read: Vec<Row> = files.iter().flat_map(rows).collect();
+        prop_assert_eq!(read, rows_of(&buckets));
+    }
+
+    #[test]
+    fn order_of_series_changes_no_byte(columns in prop::collection::vec((values(), any::<bool>(), 0u64..9), 1..12), rotate in 0usize..12) {
+        let columns = columns.into_iter().enumerate().map(|(i, (values, even, seed))| series(values, i, even, seed));
+        let input = bucket(7, "m", columns.collect());
+        let mut other = input.clone();
+        other.series.reverse();
+        let n = other.series.len();
+        other.series.rotate_left(rotate % n);
+        prop_assert_eq!(files(&[input]), files(&[other]));
+    }
+}
+
+#[test]
+fn a_small_file_round_trips_with_its_metadata() {
+    let buckets = sample();
+    let files = files(&buckets);
+    assert_eq!(files.len(), 1);
+    let file = &files[0];
+    assert_eq!(rows(file), rows_of(&buckets));
+    assert_eq!(file.points, 30 + 12 + 8 + 3 + 9 + 40 + 1);
+    assert_eq!((file.min_ms, file.max_ms), (SPAN.start_ms, SPAN.start_ms + 39_000));
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    assert_eq!(index.span(), SPAN);
+    assert_eq!(index.encoder(), ENCODER_VERSION);
+    assert_eq!(index.metrics().iter().map(|metric| metric.org.0).collect::<Vec<_>>(), [7, 7, 71]);
+    assert_eq!(index.metrics()[0].meta, buckets[0].meta);
+    let own: Vec<&MetricMeta> = (0..index.series_len()).filter_map(|series| index.own_meta(series)).collect();
+    assert_eq!(own, [&buckets[0].series[2].meta]);
+    assert_eq!(index.meta(0).unwrap(), &buckets[0].meta);
+    assert!(index.meta(99).is_err() && index.tags(99).is_err() && index.select(OrgId(7), 99, &mut |_| true).is_err());
+    assert_eq!(index.points_of(99), 0);
+    assert!(index.select(OrgId(71), 0, &mut |_| true).unwrap().is_empty());
+    let report = index.report();
+    assert_eq!(report.parts.iter().map(|(_, bytes)| bytes).sum::<u64>(), file.bytes.len() as u64);
+    assert!(report.metrics.iter().all(|metric| metric.encodings.iter().map(|(_, points)| points).sum::<u64>() == metric.points));
+}
+
+#[test]
+fn one_series_needs_one_page_and_a_constant_none() {
+    let short = (0..200).map(|i| regular(i, (0..100).map(|k| noise((i * 100 + k) as u64) as f64).collect())).collect();
+    let file = files(&[bucket(7, "m", short)]).remove(0);
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    let reads = index.plan_reads(&[17]);
+    assert_eq!(reads.len(), 1);
+    assert_eq!(reads[0].series().collect::<Vec<_>>(), [17]);
+    assert_eq!(reads[0].points(), 100);
+    assert!(index.plan_reads(&(0..200).collect::<Vec<_>>()).len() >= 18);
+    let file = files(&[bucket(7, "m", vec![regular(1, vec![2.5; 14_400])])]).remove(0);
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    assert_eq!(index.plan_reads(&[0])[0].range, 0..0);
+    assert!(file.bytes.len() < 600, "{} bytes", file.bytes.len());
+}
+
+#[test]
+fn every_prefix_and_every_flipped_bit_is_an_error() {
+    let file = files(&sample()).remove(0);
+    for end in 0..file.bytes.len() {
+        assert!(verify_file(shard(), &file.bytes[..end]).is_err(), "prefix of {end}");
+    }
+    let mut bytes = file.bytes.clone();
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(verify_file(shard(), &bytes).is_err(), "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    bytes.push(0);
+    assert!(verify_file(shard(), &bytes).is_err());
+    assert!(matches!(verify_file(ShardId::of_org(OrgId(8), 64), &file.bytes), Err(FormatError::Checksum { .. })));
+    assert!(verify_file(ShardId::Org(OrgId(7)), &file.bytes).is_err());
+}
+
+#[test]
+fn a_page_in_the_wrong_place_is_refused() {
+    let noisy = |host| regular(host, (0..2_000).map(|i| f64::from_bits(noise(i))).collect());
+    let file = files(&[bucket(7, "m", vec![noisy(1), noisy(2)])]).remove(0);
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    let reads = index.plan_reads(&[0, 1]);
+    let page = |i: usize| &file.bytes[reads[i].range.start as usize..reads[i].range.end as usize];
+    assert_eq!(page(0).len(), page(1).len());
+    let mut scratch = DecodeScratch::default();
+    let error = index.decode(&reads[0], page(1), &mut scratch, &mut |_, _, _| panic!("handed out"));
+    assert!(matches!(error, Err(FormatError::Checksum { .. })), "{error:?}");
+    assert!(index.decode(&reads[0], &page(0)[1..], &mut scratch, &mut |_, _, _| panic!("handed out")).is_err());
+    assert!(index.decode(&reads[0], page(0), &mut scratch, &mut |_, _, _| {}).is_ok());
+}
+
+#[test]
+fn long_series_span_pages_and_chunks() {
+    let n = 600_000u64;
+    let at_20_ms = |values: Vec<f64>, host: &str| {
+        let timestamps = (0..values.len() as u32).map(|i| i * 20).collect();
+        column(vec![Tag::pair("host", host.to_owned())], timestamps, values)
+    };
+    let walk = (0..n).map(|i| (noise(i) % 64) as f64 / 4.0).collect();
+    let constant = vec![7.5; n as usize];
+    let doubles = (0..70_000).map(|i| f64::from_bits(noise(i) >> 2)).collect();
+    let buckets = [bucket(7, "m", vec![at_20_ms(walk, "a"), at_20_ms(constant, "b"), at_20_ms(doubles, "c"), regular(1, vec![1.0, 2.0])])];
+    let file = files(&buckets).remove(0);
+    assert_eq!(rows(&file), rows_of(&buckets));
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    assert!(index.chunks.len() >= 4);
+    assert!(index.pages.iter().all(|page| page.length <= 1 << 20 && page.points <= 65_536));
+}
+
+#[test]
+fn a_metric_of_several_buckets_is_one_entry() {
+    let part = |from: usize| bucket(7, "m", (from..from + 50).map(|i| regular(i, vec![i as f64, 2.0, 3.0])).collect());
+    let mut buckets: Vec<BucketInput> = vec![part(0), part(50), part(100)];
+    buckets.extend((0..40).map(|i| bucket(8, &format!("n{i:03}"), vec![regular(1, vec![1.0, 2.0])])));
+    let file = files(&buckets).remove(0);
+    assert_eq!(rows(&file), rows_of(&buckets));
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    assert_eq!(index.metrics().len(), 41);
+    assert_eq!(index.metrics()[0].series, 0..150);
+    let wanted = index.select(OrgId(7), 0, &mut |tags| tags.contains(&Tag::pair("host", "h0120"))).unwrap();
+    assert_eq!(wanted.len(), 1);
+    buckets.reverse();
+    let encoded = buckets.iter().map(|bucket| encode_bucket(bucket).unwrap()).collect();
+    assert!(assemble(shard(), SPAN, encoded).is_err());
+    assert_eq!(assemble(shard(), SPAN, Vec::new()), Ok(Vec::new()));
+}
+
+#[test]
+fn bad_input_is_refused() {
+    let encode = |series| encode_bucket(&bucket(7, "m", series));
+    assert!(encode(vec![regular(1, vec![1.0]), regular(1, vec![2.0])]).is_err());
+    assert!(encode(vec![column(vec![], vec![1, 1], vec![1.0, 2.0])]).is_err());
+    assert!(encode(vec![column(vec![], vec![1], vec![1.0, 2.0])]).is_err());
+    assert!(encode(vec![column(vec![], vec![], vec![])]).is_err());
+    assert!(encode(vec![column(vec![Tag::bare("b"), Tag::bare("a")], vec![1], vec![1.0])]).is_err());
+    let late = encode(vec![column(vec![], vec![WINDOW_MS as u32], vec![1.0])]).unwrap();
+    assert!(assemble(shard(), SPAN, vec![late]).is_err());
+}
+
+#[test]
+fn decimals_stay_small() {
+    let walk = |e: f64| {
+        (0..14_400u64).scan(0i64, move |at, i| {
+            *at += (noise(i) % 7) as i64 - 3;
+            Some(*at as f64 / e)
+        })
+    };
+    for exponent in [1.0, 100.0, 1e9] {
+        let file = files(&[bucket(7, "m", vec![regular(1, walk(exponent).collect())])]).remove(0);
+        assert!(file.bytes.len() < 14_400 / 2, "{} bytes at {exponent}", file.bytes.len());
+    }
+    let multiples = walk(1.0).map(|value| value * 4_096.0).collect();
+    let file = files(&[bucket(7, "m", vec![regular(1, multiples)])]).remove(0);
+    assert!(file.bytes.len() < 14_400 / 2, "{} bytes", file.bytes.len());
+}

@@ -13,7 +13,7 @@ use crate::bytes::{Cursor, put_varint};
 const WHAT: &str = "chunk file times";
 
 /// Points in even steps. Milliseconds from the span's start.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct TimeRun {
     pub(super) start: u32,
     pub(super) step: u32,
@@ -27,7 +27,7 @@ impl TimeRun {
 }
 
 /// Timestamps of a series.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum TimeColumn {
     Runs(Vec<TimeRun>),
     Irregular(Vec<u32>),

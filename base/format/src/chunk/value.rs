@@ -16,8 +16,7 @@ const SAMPLE: usize = 256;
 pub(super) fn to_integer(value: f64, exponent: u8) -> Option<i64> {
     let power = POW10[usize::from(exponent)];
     let scaled = value * power;
-    // NaN fails the comparison too.
-    if !(scaled.abs() < INTEGER_MAX) {
+    if scaled.is_nan() || scaled.abs() >= INTEGER_MAX {
         return None;
     }
     let integer = scaled.round() as i64;

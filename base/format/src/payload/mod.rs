@@ -10,6 +10,7 @@
 //! Index of a point (P4's last tie-break) = its position over all runs in order. Page: `docs/formats/payload.md`.
 
 mod block;
+mod decimal;
 mod envelope;
 mod labels;
 mod runs;

@@ -299,6 +299,7 @@ pub fn verify(bytes: &[u8]) -> Result<RawTrailer, FormatError> {
     }
     for extent in &trailer.extents {
         let mut payloads = 0;
+        // read_trailer has checked that all extents lie inside the file.
         let frames = &bytes[extent.start as usize..extent.end as usize];
         for item in FrameIter::new(frames, extent.start, extent.start, extent.end) {
             let (_, frame) = item?;
@@ -333,7 +334,7 @@ impl<'a> FrameIter<'a> {
     }
 
     /// File position of the frame that comes next.
-    pub fn position(&self) -> u64 {
+    pub fn next_position(&self) -> u64 {
         self.base + self.at as u64
     }
 }
@@ -345,7 +346,7 @@ impl<'a> Iterator for FrameIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let position = self.position();
+            let position = self.next_position();
             if position >= self.end {
                 return None;
             }
@@ -356,7 +357,6 @@ impl<'a> Iterator for FrameIter<'a> {
                     // Ends the iteration, at this error.
                     self.end = 0;
                     let cut_off = |needed: usize| FormatError::Truncated { what: "frame", needed: needed as u64, present: rest.len() as u64 };
-                    // A cut frame that belongs to the split before is not this one's error, but the next one can't be found either.
                     return Some(Err(other.map_or_else(|error| error, cut_off)));
                 }
             };

@@ -6,3 +6,6 @@
 pub mod file;
 pub mod frame;
 pub mod segment;
+
+#[cfg(test)]
+mod tests;

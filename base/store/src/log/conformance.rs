@@ -62,7 +62,11 @@ pub async fn drain(log: &dyn Log, partition: u32, mut position: u64) -> Vec<(u64
                 Err(error) => panic!("partition {partition} offset {}: {error}", record.offset),
             };
             assert_eq!(used, record.frame.len(), "a record is exactly one frame");
-            assert_eq!((decoded.epoch, decoded.partition, decoded.offset), (log.epoch(), partition, record.offset), "the frame says where it is");
+            assert_eq!(
+                (decoded.epoch, decoded.partition, decoded.offset),
+                (log.epoch(), partition, record.offset),
+                "the frame says where it is"
+            );
             assert!(record.offset >= position && record.offset < batch.next, "records lie between position and next");
             position = record.offset + 1;
             all.push((record.offset, record.frame.slice_ref(decoded.payload)));

@@ -58,8 +58,7 @@ impl MemoryLog {
     /// An empty log; its identity names the epoch.
     pub fn new(partitions: u32, epoch: u32) -> Self {
         let state = State { partitions: (0..partitions).map(|_| Partition::default()).collect(), ..State::default() };
-        let identity =
-            StreamIdentity { cluster: "memory".to_owned(), topic_uuid: format!("memory-{epoch}"), name: "memory".to_owned() };
+        let identity = StreamIdentity { cluster: "memory".to_owned(), topic_uuid: format!("memory-{epoch}"), name: "memory".to_owned() };
         Self { identity, epoch, partitions, state: Mutex::new(state), changed: watch::Sender::new(()) }
     }
 
@@ -232,3 +231,7 @@ impl Log for MemoryLog {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -72,8 +72,14 @@ enum Verb {
 impl FaultyStore {
     /// An empty store without faults.
     pub fn new(seed: u64) -> Self {
-        let state =
-            State { random: seed, rates: FaultRates::default(), next_put: VecDeque::new(), next_get: VecDeque::new(), requests: 0, faults: 0 };
+        let state = State {
+            random: seed,
+            rates: FaultRates::default(),
+            next_put: VecDeque::new(),
+            next_get: VecDeque::new(),
+            requests: 0,
+            faults: 0,
+        };
         Self { inner: Arc::new(InMemory::new()), state: Arc::new(Mutex::new(state)) }
     }
 

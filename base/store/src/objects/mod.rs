@@ -90,10 +90,10 @@ impl Objects {
 
     /// The whole object, `None` when it is absent.
     pub async fn get_opt(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let path = path(key)?;
+        let path = &path(key)?;
         let got = self
-            .retrying("get", 0, async || {
-                let result = self.0.store.get(&path).await.map_err(|error| StoreError::from_store(key, error))?;
+            .retrying("get", 0, || async move {
+                let result = self.0.store.get(path).await.map_err(|error| StoreError::from_store(key, error))?;
                 let size = result.meta.size;
                 let bytes = result.bytes().await.map_err(|error| StoreError::from_store(key, error))?;
                 // A body that was cut short on its way is no object.
@@ -119,18 +119,20 @@ impl Objects {
         if wanted.is_empty() {
             return Ok(vec![Bytes::new(); ranges.len()]);
         }
-        let path = path(key)?;
+        let (path, wanted) = (&path(key)?, &wanted);
         let got = self
-            .retrying("get_range", 0, async || match self.read_ranges(key, &path, &wanted).await {
-                // A range past the end comes as any error at all: tell it from a bad line, which is worth a retry.
-                Err(error) if error.is_retryable() => {
-                    let size = self.0.store.head(&path).await.map_err(|error| StoreError::from_store(key, error))?.size;
-                    if size < end {
-                        return Err(StoreError::data(key, FormatError::Truncated { what: "object", needed: end, present: size }));
+            .retrying("get_range", 0, || async move {
+                match self.read_ranges(key, path, wanted).await {
+                    // A range past the end comes as any error at all: tell it from a bad line, which is worth a retry.
+                    Err(error) if error.is_retryable() => {
+                        let size = self.0.store.head(path).await.map_err(|error| StoreError::from_store(key, error))?.size;
+                        if size < end {
+                            return Err(StoreError::data(key, FormatError::Truncated { what: "object", needed: end, present: size }));
+                        }
+                        Err(error)
                     }
-                    Err(error)
+                    got => got,
                 }
-                got => got,
             })
             .await?;
         let mut got = got.into_iter();
@@ -146,8 +148,9 @@ impl Objects {
     }
 
     async fn meta(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
-        let path = path(key)?;
-        let head = self.retrying("head", 0, async || self.0.store.head(&path).await.map_err(|error| StoreError::from_store(key, error)));
+        let path = &path(key)?;
+        let head =
+            self.retrying("head", 0, || async move { self.0.store.head(path).await.map_err(|error| StoreError::from_store(key, error)) });
         absent_as_none(head.await)
     }
 
@@ -208,38 +211,49 @@ impl Objects {
 
     /// Puts a data object under a key that nobody else ever uses, in parts when it is large, and checks its size afterwards.
     pub async fn put_data(&self, key: &str, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
-        let (path, bytes) = (path(key)?, not_empty(key, bytes.into())?);
-        self.retrying("put_data", bytes.len() as u64, async || {
+        let (path, bytes) = (&path(key)?, &not_empty(key, bytes.into())?);
+        self.retrying("put_data", bytes.len() as u64, || async move {
             let store = &self.0.store;
-            let put = if bytes.len() > PART_BYTES { parts(store, &path, &bytes).await } else { one(store, &path, &bytes).await };
+            let put = if bytes.len() > PART_BYTES { parts(store, path, bytes).await } else { one(store, path, bytes).await };
             put.map_err(|error| StoreError::from_store(key, error))?;
-            let size = store.head(&path).await.map_err(|error| StoreError::from_store(key, error))?.size;
-            if size == bytes.len() as u64 { Ok(()) } else { Err(StoreError::Retry(format!("{key}: {size} bytes of {} arrived", bytes.len()))) }
+            let size = store.head(path).await.map_err(|error| StoreError::from_store(key, error))?.size;
+            if size == bytes.len() as u64 {
+                Ok(())
+            } else {
+                Err(StoreError::Retry(format!("{key}: {size} bytes of {} arrived", bytes.len())))
+            }
         })
         .await
     }
 
     /// Deletes an object; an absent one is fine.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let path = path(key)?;
-        let gone = self.retrying("delete", 0, async || self.0.store.delete(&path).await.map_err(|error| StoreError::from_store(key, error)));
+        let path = &path(key)?;
+        let gone = self
+            .retrying("delete", 0, || async move { self.0.store.delete(path).await.map_err(|error| StoreError::from_store(key, error)) });
         absent_as_none(gone.await).map(|_| ())
     }
 
     /// All keys below a prefix (whole path segments, with or without the last slash), sorted.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let path = prefix_path(prefix)?;
-        self.listed(prefix, async || self.0.store.list(path.as_ref()).try_collect().await).await
+        self.listed(prefix, None).await
     }
 
     /// The keys below a prefix that sort after `start_after`, sorted.
     pub async fn list_after(&self, prefix: &str, start_after: &str) -> Result<Vec<String>, StoreError> {
-        let (prefix_path, offset) = (prefix_path(prefix)?, path(start_after)?);
-        self.listed(prefix, async || self.0.store.list_with_offset(prefix_path.as_ref(), &offset).try_collect().await).await
+        self.listed(prefix, Some(path(start_after)?)).await
     }
 
-    async fn listed(&self, prefix: &str, list: impl AsyncFn() -> object_store::Result<Vec<ObjectMeta>>) -> Result<Vec<String>, StoreError> {
-        let metas = self.retrying("list", 0, async || list().await.map_err(|error| StoreError::from_store(prefix, error))).await?;
+    async fn listed(&self, prefix: &str, after: Option<Path>) -> Result<Vec<String>, StoreError> {
+        let (path, after) = (&prefix_path(prefix)?, &after);
+        let list = || async move {
+            let listed = match after {
+                Some(after) => self.0.store.list_with_offset(path.as_ref(), after),
+                None => self.0.store.list(path.as_ref()),
+            };
+            listed.try_collect::<Vec<ObjectMeta>>().await.map_err(|error| StoreError::from_store(prefix, error))
+        };
+        let metas = self.retrying("list", 0, list).await?;
         let mut keys: Vec<String> = metas.into_iter().map(|meta| meta.location.into()).collect();
         keys.sort_unstable();
         Ok(keys)
@@ -247,9 +261,9 @@ impl Objects {
 
     /// The last segments of the "directories" right below a prefix, sorted.
     pub async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let path = prefix_path(prefix)?;
+        let path = &prefix_path(prefix)?;
         let listed = self
-            .retrying("list", 0, async || {
+            .retrying("list", 0, || async move {
                 self.0.store.list_with_delimiter(path.as_ref()).await.map_err(|error| StoreError::from_store(prefix, error))
             })
             .await?;

@@ -29,11 +29,11 @@ fn outcome_of<T>(result: &Result<T, StoreError>) -> &'static str {
 
 impl Objects {
     /// Repeats an idempotent request until it works, fails for good, or the deadline comes.
-    pub(super) async fn retrying<T>(
+    pub(super) async fn retrying<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         verb: &'static str,
         upload_bytes: u64,
-        request: impl AsyncFn() -> Result<T, StoreError>,
+        request: impl Fn() -> F,
     ) -> Result<T, StoreError> {
         let deadline = self.deadline(upload_bytes);
         let mut wait_ms = self.0.retry.backoff_min_ms;

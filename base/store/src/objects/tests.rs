@@ -81,7 +81,24 @@ async fn reads_are_whole_or_errors() {
 async fn keys_never_leave_the_store() {
     let dir = tempfile::tempdir().expect("dir");
     let (_, objects) = local(&dir);
-    for bad in ["", "/", "/etc/passwd", "../x", "a/../../x", "a/./b", "a//b", "a/", "A", "a b", "a%2e%2e/b", "a\0b", "a\\b", "ä", "a.tmp", "a/b.tmp"] {
+    for bad in [
+        "",
+        "/",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a/./b",
+        "a//b",
+        "a/",
+        "A",
+        "a b",
+        "a%2e%2e/b",
+        "a\0b",
+        "a\\b",
+        "ä",
+        "a.tmp",
+        "a/b.tmp",
+    ] {
         assert!(matches!(objects.put_new(bad, "x").await, Err(StoreError::Fatal(_))), "{bad:?}");
         assert!(matches!(objects.get_opt(bad).await, Err(StoreError::Fatal(_))), "{bad:?}");
         assert!(matches!(objects.delete(bad).await, Err(StoreError::Fatal(_))), "{bad:?}");
@@ -179,7 +196,7 @@ async fn damage_is_neither_absence_nor_emptiness() {
     assert!(matches!(objects.put_new("e", "").await, Err(StoreError::Fatal(_))));
     objects.put_new("a/b", "x").await.expect("puts");
     assert!(matches!(objects.put_new("a", "x").await, Err(StoreError::Fatal(_))), "a and a/b never stand together");
-    assert!(objects.put_new("a/b/c", "x").await.is_err());
+    assert!(matches!(objects.put_new("a/b/c", "x").await, Err(StoreError::Fatal(_))));
     assert_eq!(objects.get_opt("a").await, Ok(None));
     assert_eq!(objects.get_opt("a/b/c").await, Ok(None));
     assert!(matches!(objects.get_range("a/b", 5..6).await, Err(StoreError::Data { .. })));

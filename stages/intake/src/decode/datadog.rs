@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use tailors_format::payload::{SeriesMeta, TagRef};
-use tailors_model::{MetricKind, TagKind};
+use tailors_model::{MetricKind, TagKind, limits};
 
 use super::{DecodeScratch, Each, Item, SeriesBatch, canonical, too_many_points, undecodable};
 use crate::refusal::{Reason, Refusal};
@@ -109,7 +109,8 @@ fn one_series(series: &Series<'_>, scratch: &mut DecodeScratch, each: &mut Each<
     }
     let meta = SeriesMeta {
         kind: kind(series.kind),
-        unit: series.unit.as_ref().map_or("", |text| &text.0).as_bytes(),
+        // A unit too long to be one is left out; it is no reason to lose points.
+        unit: series.unit.as_ref().map(|text| text.0.as_bytes()).filter(|unit| unit.len() <= limits::TAG_KEY_BYTES_MAX).unwrap_or_default(),
         interval_s: series.interval.and_then(|raw| raw.get().parse().ok()).unwrap_or(0),
     };
     each(Item::Series(SeriesBatch { metric, tags: &tags, meta, timestamps_ms: &scratch.timestamps_ms, values: &scratch.values }))

@@ -173,7 +173,13 @@ pub(crate) fn count_values(columns: &[Column], label: &str, steps: usize, by: bo
 }
 
 /// The k greatest, least or first series of each group, chosen anew at every step. An instant answer (one step) is in order of rank.
-pub(crate) fn pick(aggregation: Aggregation, columns: &[Column], k: &[f64], by: bool, labels: &[String]) -> Result<Vec<Column>, QueryError> {
+pub(crate) fn pick(
+    aggregation: Aggregation,
+    columns: &[Column],
+    k: &[f64],
+    by: bool,
+    labels: &[String],
+) -> Result<Vec<Column>, QueryError> {
     if k.iter().all(|k| *k < 1.0) {
         return Ok(Vec::new());
     }

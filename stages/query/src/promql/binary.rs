@@ -53,7 +53,7 @@ impl Operator {
         })
     }
 
-    fn compares(self) -> bool {
+    pub(crate) fn compares(self) -> bool {
         use Operator::*;
         matches!(self, Equal | NotEqual | Greater | Less | GreaterEqual | LessEqual)
     }
@@ -96,20 +96,11 @@ impl Operator {
 }
 
 /// A vector and a scalar; `swapped` when the scalar stands on the left.
-pub(crate) fn with_scalar(
-    operator: Operator,
-    mut columns: Vec<Column>,
-    scalar: &[f64],
-    swapped: bool,
-    returns_bool: bool,
-) -> Vec<Column> {
+pub(crate) fn with_scalar(operator: Operator, mut columns: Vec<Column>, scalar: &[f64], swapped: bool, returns_bool: bool) -> Vec<Column> {
     for column in &mut columns {
         for (value, scalar) in column.values.iter_mut().zip(scalar).filter(|(value, _)| !is_absent(**value)) {
             let (left, right) = if swapped { (*scalar, *value) } else { (*value, *scalar) };
             *value = operator.outcome(left, right, *value, returns_bool);
-        }
-        if !operator.compares() || returns_bool {
-            column.labels = column.labels.without_name();
         }
     }
     columns
@@ -203,60 +194,65 @@ pub(crate) fn vectors(
     let (many, one) = if swapped { (right, left) } else { (left, right) };
     let one = OneSide { columns: one, by_signature: by_signature(one, matching) };
     one.check(matching, many)?;
-    let mut out = Joined { columns: Vec::new(), numbers: HashMap::new(), taken: HashMap::new() };
+    let mut out = Joined::default();
     for column in many {
         let group = signature(&column.labels, matching);
         let Some(partners) = one.by_signature.get(&group) else { continue };
-        let mut results: HashMap<usize, usize> = HashMap::new();
+        let mut results: HashMap<usize, (usize, usize)> = HashMap::new();
         for (step, value) in column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
             let Some(partner) = one.at(partners, step) else { continue };
             let other = one.columns[partner].values[step];
             let (l, r) = if swapped { (other, *value) } else { (*value, other) };
             let result = *results.entry(partner).or_insert_with(|| {
                 let labels = result_labels(&column.labels, &one.columns[partner].labels, operator, matching, returns_bool);
-                out.number(labels, column.values.len())
+                out.number(labels, &group, column.values.len(), matching.card)
             });
-            out.put(result, &group, step, operator.outcome(l, r, l, returns_bool), matching.card)?;
+            out.put(result, step, operator.outcome(l, r, l, returns_bool), matching.card)?;
         }
     }
     Ok(out.columns)
 }
 
-/// Results by label set, and which (group, step) already has one.
+/// Results by label set, and the slots (a match group, or a result of one) that may be filled once per step.
+#[derive(Default)]
 struct Joined {
     columns: Vec<Column>,
     numbers: HashMap<Labels, usize>,
-    taken: HashMap<(Labels, usize), Vec<bool>>,
+    slots: HashMap<(Labels, usize), usize>,
+    taken: Vec<Vec<bool>>,
 }
 
 impl Joined {
-    fn number(&mut self, labels: Labels, steps: usize) -> usize {
-        *self.numbers.entry(labels).or_insert_with_key(|labels| {
+    /// Numbers of a result's column and slot.
+    fn number(&mut self, labels: Labels, group: &Labels, steps: usize, card: Cardinality) -> (usize, usize) {
+        let column = *self.numbers.entry(labels).or_insert_with_key(|labels| {
             self.columns.push(Column { labels: labels.clone(), values: vec![ABSENT; steps] });
             self.columns.len() - 1
-        })
+        });
+        // One to one: one result per group; else one per group and label set.
+        let part = if card == Cardinality::OneToOne { usize::MAX } else { column };
+        let slot = *self.slots.entry((group.clone(), part)).or_insert_with(|| {
+            self.taken.push(vec![false; steps]);
+            self.taken.len() - 1
+        });
+        (column, slot)
     }
 
-    fn put(&mut self, number: usize, group: &Labels, step: usize, value: f64, card: Cardinality) -> Result<(), QueryError> {
-        // One to one: one result per group; else one per group and label set.
-        let slot = if card == Cardinality::OneToOne { usize::MAX } else { number };
-        let steps = self.columns[number].values.len();
-        let key = (group.clone(), slot);
-        let taken = self.taken.entry(key).or_insert_with(|| vec![false; steps]);
-        if std::mem::replace(&mut taken[step], true) {
+    fn put(&mut self, (column, slot): (usize, usize), step: usize, value: f64, card: Cardinality) -> Result<(), QueryError> {
+        if std::mem::replace(&mut self.taken[slot][step], true) {
             let text = match card {
                 Cardinality::OneToOne => "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
                 _ => "multiple matches for labels: grouping labels must ensure unique matches",
             };
             return Err(QueryError::execution(error::MATCHING, text));
         }
-        let cell = &mut self.columns[number].values[step];
-        if !is_absent(value) && !is_absent(*cell) {
-            return Err(super::eval::duplicate(&self.columns[number].labels));
+        if is_absent(value) {
+            return Ok(());
         }
-        if !is_absent(value) {
-            *cell = value;
+        if !is_absent(self.columns[column].values[step]) {
+            return Err(super::eval::duplicate(&self.columns[column].labels));
         }
+        self.columns[column].values[step] = value;
         Ok(())
     }
 }

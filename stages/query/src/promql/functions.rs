@@ -24,8 +24,12 @@ pub(crate) enum Function {
     Vector,
     Scalar,
     Timestamp,
-    Sort { descending: bool },
-    SortByLabel { descending: bool },
+    Sort {
+        descending: bool,
+    },
+    SortByLabel {
+        descending: bool,
+    },
     Absent,
     LabelReplace,
     LabelJoin,
@@ -44,7 +48,15 @@ impl Function {
             "log2" => Self::Map(f64::log2),
             "log10" => Self::Map(f64::log10),
             "sqrt" => Self::Map(f64::sqrt),
-            "sgn" => Self::Map(|v| if v < 0.0 { -1.0 } else if v > 0.0 { 1.0 } else { v }),
+            "sgn" => Self::Map(|v| {
+                if v < 0.0 {
+                    -1.0
+                } else if v > 0.0 {
+                    1.0
+                } else {
+                    v
+                }
+            }),
             "sin" => Self::Map(f64::sin),
             "cos" => Self::Map(f64::cos),
             "tan" => Self::Map(f64::tan),
@@ -103,10 +115,9 @@ pub(crate) fn date_part(part: fn(DateTime<Utc>) -> f64, at_s: f64) -> f64 {
     DateTime::from_timestamp(at_s as i64, 0).filter(|_| at_s.is_finite()).map_or(f64::NAN, part)
 }
 
-/// Applies a function to each value and drops the names.
+/// Applies a function to each value.
 pub(crate) fn map(mut columns: Vec<Column>, apply: impl Fn(usize, f64) -> f64) -> Vec<Column> {
     for column in &mut columns {
-        column.labels = column.labels.without_name();
         for (step, value) in column.values.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
             *value = apply(step, *value);
         }

@@ -125,9 +125,7 @@ impl Labels {
 
     /// All but the labels named (or translating to a name that is not there itself); keeps the metric's name.
     pub fn without(&self, names: &[String]) -> Self {
-        let goes = |stored: &str| {
-            names.iter().any(|name| name == stored || translates_to(stored, name) && self.position(name).is_err())
-        };
+        let goes = |stored: &str| names.iter().any(|name| name == stored || translates_to(stored, name) && self.position(name).is_err());
         Self(self.0.iter().filter(|(stored, _)| !goes(stored)).cloned().collect())
     }
 }

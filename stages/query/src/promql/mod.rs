@@ -5,6 +5,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod binary;
+mod call;
 pub(crate) mod eval;
 pub(crate) mod functions;
 pub mod labels;
@@ -73,7 +74,9 @@ pub async fn eval_range(context: &Context, query: &str, start_ms: i64, end_ms: i
         let most = context.limits.steps_max;
         return Err(QueryError::bad(
             error::STEPS,
-            format!("exceeded maximum resolution of {most} points per timeseries (query.steps_max). Try decreasing the query resolution (?step=XX)"),
+            format!(
+                "exceeded maximum resolution of {most} points per timeseries (query.steps_max). Try decreasing the query resolution (?step=XX)"
+            ),
         ));
     }
     let plan = plan::plan(query)?;
@@ -83,4 +86,12 @@ pub async fn eval_range(context: &Context, query: &str, start_ms: i64, end_ms: i
 /// Formats a query as Prometheus' `format_query` does.
 pub fn format(query: &str) -> Result<String, QueryError> {
     Ok(plan::parse(query)?.prettify())
+}
+
+/// The selector of a `match[]` parameter.
+pub(crate) fn selectors(text: &str) -> Result<selector::Selector, QueryError> {
+    match plan::plan(text)? {
+        plan::Node::Instant { selector, .. } => Ok(selector),
+        _ => Err(QueryError::bad(error::PARAMETER, format!("invalid parameter \"match[]\": {text} is no series selector"))),
+    }
 }

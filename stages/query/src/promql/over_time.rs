@@ -8,7 +8,9 @@ use super::value::ABSENT;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RangeFunction {
     Extrapolated(Extrapolation),
-    LastTwo { counter: bool },
+    LastTwo {
+        counter: bool,
+    },
     Avg,
     Min,
     Max,

@@ -199,7 +199,7 @@ fn lower_call(call: &Call) -> Result<Node, QueryError> {
         return Ok(Node::OverTime { function, argument: arguments.pop().map(Box::new), range });
     }
     if name == "timestamp"
-        && let [Node::Instant { selector, shift, .. }] = arguments.as_slice()
+        && let [Node::Instant { selector, shift, as_time: false }] = arguments.as_slice()
     {
         return Ok(Node::Instant { selector: selector.clone(), shift: *shift, as_time: true });
     }

@@ -41,8 +41,7 @@ pub(crate) struct Selector {
 
 impl Selector {
     pub(crate) fn new(name: Option<&str>, matchers: &Matchers) -> Self {
-        let mut alternatives =
-            if matchers.or_matchers.is_empty() { vec![matchers.matchers.clone()] } else { matchers.or_matchers.clone() };
+        let mut alternatives = if matchers.or_matchers.is_empty() { vec![matchers.matchers.clone()] } else { matchers.or_matchers.clone() };
         if let Some(name) = name {
             for matchers in &mut alternatives {
                 matchers.push(Matcher::new(MatchOp::Equal, NAME, name));

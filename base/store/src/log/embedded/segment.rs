@@ -217,9 +217,10 @@ impl View {
         let mut entries: usize = self.segments.iter().map(Segment::index_entries).sum();
         let newest = self.segments.back().map(|segment| segment.header.number);
         while entries > INDEX_ENTRIES_MAX {
-            let droppable = self.segments.iter_mut().filter(|segment| {
-                segment.index.is_some() && segment.header.number != keep && Some(segment.header.number) != newest
-            });
+            let droppable = self
+                .segments
+                .iter_mut()
+                .filter(|segment| segment.index.is_some() && segment.header.number != keep && Some(segment.header.number) != newest);
             let Some(oldest) = droppable.min_by_key(|segment| segment.used_at) else { break };
             entries -= oldest.index_entries();
             oldest.index = None;

@@ -39,7 +39,12 @@ pub(super) struct Found {
 
 impl Found {
     fn of(metadata: &fs::Metadata) -> io::Result<Self> {
-        let tag = format!("{:x}-{:x}-{:x}", metadata.ino(), metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64, metadata.len());
+        let tag = format!(
+            "{:x}-{:x}-{:x}",
+            metadata.ino(),
+            metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64,
+            metadata.len()
+        );
         Ok(Self { len: metadata.len(), modified: metadata.modified()?, tag })
     }
 }
@@ -154,6 +159,9 @@ impl Files {
                 && error.kind() != io::ErrorKind::AlreadyExists
             {
                 return Err(error.into());
+            }
+            if !dir.is_dir() {
+                return Err(LocalError::Refused(format!("{} is an object, so no key can lie below it", dir.display())));
             }
             // Whoever made it may not have fsynced it yet.
             if let Some(parent) = dir.parent() {

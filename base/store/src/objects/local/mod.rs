@@ -20,8 +20,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
+    Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
 };
 
 use files::{Appear, Files};
@@ -92,7 +92,9 @@ fn named(path: &str, error: LocalError) -> Error {
     let path = path.to_owned();
     match error {
         LocalError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => Error::NotFound { path, source: Box::new(error) },
-        LocalError::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: Box::new(error) },
+        LocalError::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Error::AlreadyExists { path, source: Box::new(error) }
+        }
         LocalError::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             Error::PermissionDenied { path, source: Box::new(error) }
         }
@@ -116,7 +118,9 @@ impl ObjectStore for LocalStore {
         let appear = match opts.mode {
             PutMode::Overwrite => Appear::Overwrite,
             PutMode::Create => Appear::Create,
-            PutMode::Update(_) => return Err(Error::NotImplemented { operation: "put if version".to_owned(), implementer: self.to_string() }),
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented { operation: "put if version".to_owned(), implementer: self.to_string() });
+            }
         };
         if !opts.attributes.is_empty() {
             return Err(Error::NotImplemented { operation: "attributes".to_owned(), implementer: self.to_string() });
@@ -144,7 +148,9 @@ impl ObjectStore for LocalStore {
             }
             let range = match &options.range {
                 None => 0..found.len,
-                Some(range) => range.as_range(found.len).map_err(|error| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, error.to_string()))?,
+                Some(range) => {
+                    range.as_range(found.len).map_err(|error| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, error.to_string()))?
+                }
             };
             let body = if options.head { Bytes::new() } else { files::read(&file, range.clone())? };
             let payload = GetResultPayload::Stream(stream::once(async move { Ok(body) }).boxed());

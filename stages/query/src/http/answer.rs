@@ -1,0 +1,82 @@
+//! The envelope of answers: `status`, `data`, `warnings`, and our member `tailors`.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::error::{self, QueryError};
+use crate::promql::{Answer, Value};
+
+/// 200 with this JSON as `data`.
+pub(super) fn data(json: &str) -> Response {
+    body(StatusCode::OK, format!("{{\"status\":\"success\",\"data\":{json}}}"))
+}
+
+/// 200 with this JSON as `data` and warnings.
+pub(super) fn data_with(json: &str, warnings: &[String]) -> Response {
+    if warnings.is_empty() {
+        return data(json);
+    }
+    body(StatusCode::OK, format!("{{\"status\":\"success\",\"data\":{json},\"warnings\":{}}}", json!(warnings)))
+}
+
+fn body(status: StatusCode, json: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// The answer of a query; `limit` cuts series (0: none).
+pub(super) fn query(mut answer: Answer, limit: usize, bytes_max: u64) -> Response {
+    let mut warnings: Vec<String> = answer
+        .partial
+        .iter()
+        .map(|(from, to, why)| format!("partial answer: [{from}, {to}) ms can't be read: {why} [{}]", error::DATA))
+        .collect();
+    let length = match &mut answer.value {
+        Value::Vector(samples) if limit > 0 && samples.len() > limit => Some(samples.truncate(limit)),
+        Value::Matrix(series) if limit > 0 && series.len() > limit => Some(series.truncate(limit)),
+        _ => None,
+    };
+    if length.is_some() {
+        warnings.push("results truncated due to limit".to_owned());
+    }
+    let mut out = format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{}\",\"result\":", answer.value.type_name());
+    answer.value.write_json(&mut out);
+    if out.len() as u64 > bytes_max {
+        let text = format!(
+            "the answer is longer than {bytes_max} bytes (query.answer_bytes_max): ask for fewer series, fewer steps or a shorter range"
+        );
+        return QueryError::execution(error::ANSWER, text).into_response();
+    }
+    let windows = answer.coverage.used.iter().map(|used| {
+        let window = chrono::DateTime::from_timestamp_millis(used.window_ms);
+        let window = window.map_or_else(|| used.window_ms.to_string(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        json!({"window": window, "shard": used.shard, "generation": used.generation, "seal": used.seal})
+    });
+    let windows: Vec<_> = windows.collect();
+    let tailors = json!({
+        "feed": answer.feed,
+        "windows": windows,
+        "complete_until_ms": answer.coverage.complete_until_ms,
+        "partial": answer.partial,
+        "notes": answer.coverage.notes,
+    });
+    out.push_str("},");
+    if !warnings.is_empty() {
+        out.push_str(&format!("\"warnings\":{},", json!(warnings)));
+    }
+    out.push_str(&format!("\"tailors\":{tailors}}}"));
+    body(StatusCode::OK, out)
+}
+
+impl IntoResponse for QueryError {
+    fn into_response(self) -> Response {
+        let (status, kind) = self.status();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let json = json!({"status": "error", "errorType": kind, "error": self.to_string()});
+        let mut response = body(status, json.to_string());
+        if matches!(self, Self::Unavailable(_)) {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+        }
+        response
+    }
+}

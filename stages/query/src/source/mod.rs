@@ -1,0 +1,5 @@
+//! Where points come from.
+
+pub mod chunks;
+
+pub use chunks::ChunkSource;

@@ -1,0 +1,49 @@
+//! `tailors seal` and `tailors build`.
+
+use serde_json::{Value, json};
+use tailors_model::ShardId;
+
+use super::{Side, now_ms, side};
+use crate::admin;
+use crate::cli::WindowArgs;
+use crate::exit::Failure;
+use crate::time::parse_ms;
+
+pub(crate) async fn seal(args: WindowArgs) -> Result<(), Failure> {
+    let window = window_of(&args)?;
+    let outcome = match side(&args.target, |client| &client.admin_key).await? {
+        Side::Server(client) => client.post_json("/api/admin/v1/seal", &json!({"window_ms": window.start_ms()})).await?,
+        Side::Own(own) => {
+            let outcome = own.node.control.seal_by_hand(window).await;
+            own.stop().await;
+            json!(outcome.map_err(|error| admin::control_failure(&error))?)
+        }
+    };
+    say(&outcome);
+    Ok(())
+}
+
+pub(crate) async fn build(args: WindowArgs, shard: Option<String>) -> Result<(), Failure> {
+    let window = window_of(&args)?;
+    let shard: Option<ShardId> = shard.map(|text| text.parse()).transpose().map_err(|error: tailors_model::shard::ShardNameError| Failure::usage(error.to_string()))?;
+    let outcome = match side(&args.target, |client| &client.admin_key).await? {
+        Side::Server(client) => client.post_json("/api/admin/v1/build", &json!({"window_ms": window.start_ms(), "shard": shard})).await?,
+        Side::Own(own) => {
+            let outcome = own.node.control.build_window(window, shard).await;
+            own.stop().await;
+            json!(outcome.map_err(|error| admin::control_failure(&error))?)
+        }
+    };
+    say(&outcome);
+    Ok(())
+}
+
+fn window_of(args: &WindowArgs) -> Result<tailors_model::Window, Failure> {
+    admin::window_at(parse_ms(&args.window, now_ms(super::data_dir(&args.target).as_ref())?)?)
+}
+
+fn say(outcome: &Value) {
+    for sentence in outcome["message"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        println!("{sentence}");
+    }
+}

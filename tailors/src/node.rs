@@ -1,0 +1,194 @@
+//! The only place that wires: a data directory becomes a store, a log, capture, control, build and a catalog, sharing one clock and one memory pool.
+//!
+//! Invariant: whoever has a `Node` holds the directory's lock, so the old process is gone and its jobs may be taken over at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tailors_build::{BuildDeps, BuildError};
+use tailors_capture::CaptureDeps;
+use tailors_control::{BuildJob, Control, ControlDeps, JobError, RunBuild};
+use tailors_format::doc::{JobDoc, ManifestDoc};
+use tailors_model::Clock;
+use tailors_query::{ChunkSource, SourceSettings};
+use tailors_store::catalog::Catalog;
+use tailors_store::log::embedded::{EmbeddedLog, EmbeddedLogSettings, Fsync};
+use tailors_store::log::{Log, LogError};
+use tailors_store::objects::local::LocalStore;
+use tailors_store::{Objects, RetrySettings, chain, registry, routes};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock::SystemClock;
+use crate::datadir::{DataDir, DirLock};
+use crate::exit::{Exit, Failure};
+use crate::settings::{FsyncSetting, Settings};
+
+/// N of `org-mod-N`, fixed when a store is created.
+const MOD_COUNT: u16 = 64;
+
+/// Everything that runs on a data directory.
+pub(crate) struct Node {
+    /// Time of this system.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The object store.
+    pub(crate) objects: Objects,
+    /// The embedded log.
+    pub(crate) log: Arc<EmbeddedLog>,
+    /// Seals, plans, publishes.
+    pub(crate) control: Control,
+    /// Reads chunks for queries.
+    pub(crate) source: Arc<ChunkSource>,
+    settings: Settings,
+    writer: String,
+    flush_to: watch::Sender<BTreeMap<u32, u64>>,
+    _lock: DirLock,
+}
+
+/// What a role ended with.
+type RoleEnd = Result<(), Failure>;
+
+/// Bytes of the operating system's randomness.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::unavailable(format!("no randomness: {error}")))?;
+    Ok(bytes)
+}
+
+/// The local store of a directory, for readers; needs no lock.
+pub(crate) fn open_store(dir: &DataDir) -> Result<Objects, Failure> {
+    if !dir.exists() {
+        return Err(Failure::unavailable(format!("{} holds no store yet; start `tailors up --data {0}`", dir.path().display())));
+    }
+    let store = LocalStore::open(&dir.store()).map_err(|error| Failure::unavailable(format!("{}: {error}", dir.store().display())))?;
+    Ok(Objects::new(Arc::new(store), RetrySettings::default(), u64::from_le_bytes(random()?)))
+}
+
+impl Node {
+    /// Opens everything; runs nothing yet.
+    pub(crate) async fn open(dir: &DataDir, lock: DirLock, settings: Settings, clock: SystemClock) -> Result<Self, Failure> {
+        let objects = open_store(dir)?;
+        let writer: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let store_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let mint = random::<16>()?;
+        let identity = EmbeddedLog::identity(&dir.log(), || mint).map_err(log_failure)?;
+        let epoch = registry::register_stream(&objects, &identity, clock.now_ms()).await?;
+        routes::init(&objects, MOD_COUNT).await?;
+        let log = open_log(dir, &settings, epoch, &clock, &objects, &writer).await?;
+        let (flush_to, _) = watch::channel(BTreeMap::new());
+        let control = Control::new(ControlDeps {
+            log: log.clone(),
+            objects: objects.clone(),
+            clock: clock.clone(),
+            store_clock,
+            settings: settings.control(),
+            writer: writer.clone(),
+            run_build: builder(&objects, &clock, &settings, &writer),
+            flush_to: flush_to.clone(),
+        });
+        let catalog = Arc::new(Catalog::new(objects.clone()));
+        // Builds of this process must be visible when `tailors build` returns; the local feed costs one look at a file.
+        let source = SourceSettings { snapshot_age_ms_max: 0, ..settings.query.source };
+        let source = Arc::new(ChunkSource::new(catalog, objects.clone(), clock.clone(), source));
+        Ok(Self { clock, objects, log, control, source, settings, writer, flush_to, _lock: lock })
+    }
+
+    /// Starts capture and control; they end when `shutdown` turns true. The first to fail ends the set.
+    pub(crate) fn start(&self, roles: &mut JoinSet<RoleEnd>, shutdown: &watch::Receiver<bool>) {
+        let capture = CaptureDeps {
+            log: self.log.clone(),
+            objects: self.objects.clone(),
+            clock: self.clock.clone(),
+            writer: self.writer.clone(),
+            settings: self.settings.capture.clone(),
+            seals_waiting: self.flush_to.subscribe(),
+            accept_holes: false,
+        };
+        let stop = shutdown.clone();
+        roles.spawn(async move {
+            tailors_capture::run(capture, stop).await.map_err(|error| Failure::unavailable(format!("capture: {error}")))
+        });
+        let (control, stop) = (self.control.clone(), shutdown.clone());
+        roles.spawn(async move { control.run(stop).await.map_err(|error| Failure::unavailable(format!("control: {error}"))) });
+        let log = self.log.clone();
+        roles.spawn(async move { Err(Failure { message: format!("TLR-4003: {}", log.fatal().await), exit: Exit::Fsync }) });
+    }
+
+    /// Ends the log tidily; what was acknowledged is on disk already.
+    pub(crate) async fn close(&self) {
+        if let Err(error) = self.log.close().await {
+            tracing::warn!(%error, "closing the log");
+        }
+    }
+}
+
+fn log_failure(error: LogError) -> Failure {
+    let exit = if matches!(error, LogError::Fatal(_)) { Exit::Fsync } else { Exit::Unavailable };
+    Failure { message: format!("log: {error}"), exit }
+}
+
+async fn open_log(
+    dir: &DataDir,
+    settings: &Settings,
+    epoch: u32,
+    clock: &Arc<dyn Clock>,
+    objects: &Objects,
+    writer: &str,
+) -> Result<Arc<EmbeddedLog>, Failure> {
+    let fsync = match settings.log.fsync {
+        FsyncSetting::Always => Fsync::Always,
+        FsyncSetting::Never => Fsync::Never,
+    };
+    let log = EmbeddedLogSettings { partitions: settings.log.partitions, fsync, accept_damage: settings.log.accept_damage, ..Default::default() };
+    let mut heads = Vec::new();
+    for partition in 0..settings.log.partitions {
+        let genesis = chain::ensure_genesis(objects, epoch, partition, 0, writer).await?;
+        // No hint yet: the last node listed is on the chain, wherever it is.
+        let listed = objects.list(&tailors_format::key::nodes(epoch, partition)).await?;
+        let newest = listed.last().and_then(|key| tailors_format::key::last_number(key)).unwrap_or(genesis);
+        heads.push(Some(chain::head(objects, epoch, partition, newest.saturating_add(2)).await?.next));
+    }
+    let (path, clock) = (dir.log(), clock.clone());
+    let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&path, log, epoch, clock, heads)).await;
+    let log = opened.map_err(|error| Failure::unavailable(error.to_string()))?.map_err(log_failure)?;
+    if log.epoch() != epoch {
+        return Err(Failure::unavailable(format!("the log in {} belongs to another store", dir.log().display())));
+    }
+    Ok(log)
+}
+
+/// How control has a job run: the build stage in this process, on the shared memory pool.
+fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, writer: &str) -> RunBuild {
+    let memory = tailors_build::memory_pool(settings.memory_bytes_max.0);
+    let (objects, clock, settings, writer) = (objects.clone(), clock.clone(), settings.build.stage(), writer.to_owned());
+    Arc::new(move |job: BuildJob| {
+        let deps = BuildDeps {
+            objects: objects.clone(),
+            memory: memory.clone(),
+            clock: clock.clone(),
+            writer: writer.clone(),
+            late_from: job.late_from.clone(),
+        };
+        let settings = settings.clone();
+        async move { run_job(job, deps, &settings).await }.boxed()
+    })
+}
+
+async fn run_job(job: BuildJob, deps: BuildDeps, settings: &tailors_build::Settings) -> Result<(ManifestDoc, JobDoc), JobError> {
+    let output = tailors_build::run(&job.plan, &job.nodes, &job.routes, deps, settings, &job.attempt).await.map_err(|error| match error {
+        BuildError::Input { segment, why } => JobError::Input { segment, why },
+        BuildError::Bug(why) | BuildError::Collision(why) => JobError::Bug(why),
+        other => JobError::Retry(other.to_string()),
+    })?;
+    let history = JobDoc {
+        started_ms: output.started_ms,
+        ended_ms: output.ended_ms,
+        outcome: "built".to_owned(),
+        raw_bytes_read: output.raw_bytes_read,
+        stages_us: output.stages_us,
+        memory_peak_bytes: output.memory_peak_bytes,
+    };
+    Ok((output.manifest, history))
+}
