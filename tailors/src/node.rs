@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use futures::FutureExt;
 use tailors_build::{BuildDeps, BuildError};
 use tailors_capture::CaptureDeps;
@@ -91,7 +92,7 @@ impl Node {
         let catalog = Arc::new(Catalog::new(objects.clone()));
         // Builds of this process must be visible when `tailors build` returns; the local feed costs one look at a file.
         let source = SourceSettings { snapshot_age_ms_max: 0, ..settings.query.source };
-        let source = Arc::new(ChunkSource::new(catalog, objects.clone(), clock.clone(), source));
+        let source = Arc::new(ChunkSource::new(catalog, objects.clone(), source));
         Ok(Self { clock, objects, log, control, source, settings, writer, flush_to, _lock: lock })
     }
 
@@ -161,7 +162,7 @@ async fn open_log(
 
 /// How control has a job run: the build stage in this process, on the shared memory pool.
 fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, writer: &str) -> RunBuild {
-    let memory = tailors_build::memory_pool(settings.memory_bytes_max.0);
+    let memory: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(usize::try_from(settings.memory_bytes_max.0).unwrap_or(usize::MAX)));
     let (objects, clock, settings, writer) = (objects.clone(), clock.clone(), settings.build.stage(), writer.to_owned());
     Arc::new(move |job: BuildJob| {
         let deps = BuildDeps {

@@ -17,6 +17,3 @@ pub use keep::RawKeep;
 pub use raw::{RawExtent, RawSource, RawSplit, RawSplitExec, plan_splits, raw_schema};
 pub use session::LocalSession;
 pub use stream::{StreamExec, StreamFn};
-
-#[cfg(test)]
-mod tests;

@@ -24,6 +24,8 @@ pub struct ChainHead {
 }
 
 /// Outcome of a commit (C7).
+// Short-lived, one per flush: a box would only make every match longer.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Commit {
     /// My node stands.
@@ -55,19 +57,17 @@ pub async fn head(objects: &Objects, epoch: u32, partition: u32, hint: u64) -> R
     let genesis = genesis(objects, epoch, partition).await?.ok_or_else(|| StoreError::NotFound(key::genesis(epoch, partition)))?;
     let mut start = genesis;
     let mut back = 1u64;
-    while hint > genesis {
-        // A hint far beyond the head ends up at the genesis too, with a single LIST instead of a walk over all nodes.
-        let after = hint.saturating_sub(back).max(genesis);
+    // A hint far beyond the head ends up at the genesis too, with a single LIST instead of a walk over all nodes.
+    let mut after = hint;
+    while after > genesis {
+        after = hint.saturating_sub(back).max(genesis);
+        back = back.saturating_mul(2);
         let listed = objects.list_after(&key::nodes(epoch, partition), &key::node(epoch, partition, after)).await?;
         // Any node is on the chain; the last one listed leaves the fewest to read.
         if let Some(found) = listed.last().and_then(|key| key::last_number(key)) {
             start = found;
             break;
         }
-        if after == genesis {
-            break;
-        }
-        back = back.saturating_mul(2);
     }
     let mut walked = Vec::new();
     loop {

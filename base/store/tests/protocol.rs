@@ -447,3 +447,19 @@ impl RandomBytes for ChaCha8Rng {
         bytes
     }
 }
+
+/// The long-lived readers run on tasks of their own.
+#[tokio::test]
+async fn readers_can_be_spawned() {
+    let (_, objects) = store(8);
+    let catalog = Arc::new(Catalog::new(objects.clone()));
+    let snapshot = tokio::spawn(async move { catalog.snapshot(0, 0).await.map(|snapshot| snapshot.feed) });
+    assert_eq!(snapshot.await.expect("ends"), Ok(0));
+    let authenticator = Authenticator::new(objects.clone());
+    assert_eq!(tokio::spawn(async move { authenticator.authenticate("x", 0).await }).await.expect("ends"), Ok(None));
+    let view = tokio::spawn(async move {
+        let mut view = ChainView::new();
+        view.refresh(&objects, &[1], 1).await.map(|()| view.head(1, 0))
+    });
+    assert_eq!(view.await.expect("ends"), Ok(None));
+}

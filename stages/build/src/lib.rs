@@ -8,22 +8,16 @@
 
 pub mod buckets;
 mod census;
-mod encode;
 pub mod error;
 mod inputs;
 mod labels;
 pub mod merge;
 mod payload;
-mod row;
 pub mod run;
-mod runs;
 pub mod settings;
 mod tally;
-mod upload;
 
 pub use error::BuildError;
 pub use run::{BuildDeps, BuildOutput, run};
 pub use settings::Settings;
 
-#[cfg(test)]
-mod tests;

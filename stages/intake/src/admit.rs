@@ -48,7 +48,12 @@ pub struct AdmitScratch {
 }
 
 /// The points of a batch that may be stored; the others are counted in `refused`.
-pub fn admit<'a>(batch: &SeriesBatch<'a>, admitted: &Admitted, scratch: &'a mut AdmitScratch, refused: &mut Refused) -> (&'a [i64], &'a [f64]) {
+pub fn admit<'a>(
+    batch: &SeriesBatch<'a>,
+    admitted: &Admitted,
+    scratch: &'a mut AdmitScratch,
+    refused: &mut Refused,
+) -> (&'a [i64], &'a [f64]) {
     if let Some(reason) = bad_series(batch) {
         refused.add(reason, batch.timestamps_ms.len() as u64, || format!("first: metric `{}`", shown(batch.metric)));
         return (&[], &[]);

@@ -42,7 +42,8 @@ impl Encoding {
             ("snappy", Self::SnappyBlock),
         ];
         let found = known.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-        let refusal = || Refusal::new(Cause::ContentEncoding, format!("content encoding `{}` is not known", crate::refusal::shown(text.as_bytes())));
+        let refusal =
+            || Refusal::new(Cause::ContentEncoding, format!("content encoding `{}` is not known", crate::refusal::shown(text.as_bytes())));
         found.map(|(_, encoding)| encoding).ok_or_else(refusal)
     }
 }
@@ -82,7 +83,10 @@ fn snappy(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<usize, Ref
         return Err(too_large(bytes_max));
     }
     if declared > body.len().saturating_mul(SNAPPY_RATIO_MAX) {
-        return Err(Refusal::new(Cause::Undecodable, format!("a snappy block of {} bytes can't hold the {declared} it declares", body.len())));
+        return Err(Refusal::new(
+            Cause::Undecodable,
+            format!("a snappy block of {} bytes can't hold the {declared} it declares", body.len()),
+        ));
     }
     if out.len() < declared {
         out.resize(declared, 0);
@@ -100,6 +104,8 @@ fn stream(decoder: &mut impl Read, input_len: usize, bytes_max: usize, out: &mut
             if grown <= len {
                 return Err(too_large(cap));
             }
+            // Exactly, or the doubling of `Vec` would reach beyond the cap.
+            out.reserve_exact(grown - len);
             out.resize(grown, 0);
         }
         let end = out.len().min(cap + 1);

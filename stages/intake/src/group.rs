@@ -128,7 +128,13 @@ impl<'r> Groups<'r> {
         Ok(Grouped { ready: self.ready, windows: self.windows, points: self.points })
     }
 
-    fn add_in_window(&mut self, index: usize, batch: &SeriesBatch<'_>, mut timestamps_ms: &[i64], mut values: &[f64]) -> Result<(), Refusal> {
+    fn add_in_window(
+        &mut self,
+        index: usize,
+        batch: &SeriesBatch<'_>,
+        mut timestamps_ms: &[i64],
+        mut values: &[f64],
+    ) -> Result<(), Refusal> {
         while !timestamps_ms.is_empty() {
             let open = &mut self.open[index];
             let present = open.writer.points_len();
@@ -169,7 +175,8 @@ impl<'r> Groups<'r> {
         }
         if !self.windows.contains(&window) {
             if self.windows.len() >= self.shared.windows_max {
-                let text = format!("points of more than {} windows of 4 h in one request; send smaller spans of time", self.shared.windows_max);
+                let text =
+                    format!("points of more than {} windows of 4 h in one request; send smaller spans of time", self.shared.windows_max);
                 return Err(Refusal::new(Cause::Windows, text));
             }
             self.windows.push(window);

@@ -27,7 +27,10 @@ pub(crate) fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/api/v1/write", post(remote_write).fallback(|state, request| wrong_verb(state, request, Protocol::RemoteWrite, "POST")))
         .route("/api/v2/series", post(datadog_series).fallback(|state, request| wrong_verb(state, request, Protocol::Datadog, "POST")))
-        .route("/api/v1/validate", get(datadog_validate).fallback(|state, request| wrong_verb(state, request, Protocol::Datadog, "GET, HEAD")))
+        .route(
+            "/api/v1/validate",
+            get(datadog_validate).fallback(|state, request| wrong_verb(state, request, Protocol::Datadog, "GET, HEAD")),
+        )
         .with_state(intake)
 }
 
@@ -111,13 +114,16 @@ fn headers_fit(headers: &HeaderMap, protocol: Protocol) -> Result<Encoding, Refu
     let mut parts = content_type.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default().to_ascii_lowercase();
     let proto = parts.find_map(|part| part.strip_prefix("proto=")).unwrap_or_default();
-    let version_2 = text(header::HeaderName::from_static("x-prometheus-remote-write-version")).is_some_and(|version| version.trim().starts_with("2."));
+    let version_2 =
+        text(header::HeaderName::from_static("x-prometheus-remote-write-version")).is_some_and(|version| version.trim().starts_with("2."));
     match protocol {
         Protocol::RemoteWrite if proto.trim_matches('"') == "io.prometheus.write.v2.Request" || (version_2 && proto.is_empty()) => {
-            let text = "remote write 2.0 is not there yet; set `protobuf_message: prometheus.WriteRequest` in the sender's remote_write section";
+            let text =
+                "remote write 2.0 is not there yet; set `protobuf_message: prometheus.WriteRequest` in the sender's remote_write section";
             return Err(Refusal::new(Cause::RemoteWrite2, text));
         }
-        Protocol::RemoteWrite if media.is_empty() || (media == "application/x-protobuf" && matches!(proto, "" | "prometheus.WriteRequest")) => {}
+        Protocol::RemoteWrite
+            if media.is_empty() || (media == "application/x-protobuf" && matches!(proto, "" | "prometheus.WriteRequest")) => {}
         Protocol::Datadog if media.is_empty() || media == "application/json" => {}
         _ => {
             let known = match protocol {
@@ -181,7 +187,9 @@ fn body_too_large(bytes_max: usize) -> Refusal {
 fn answered(protocol: Protocol, taken: &Taken) -> Response {
     let lines = taken.refused.lines();
     match protocol {
-        Protocol::RemoteWrite if taken.refused.is_reported() => reply(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", lines.join("\n") + "\n"),
+        Protocol::RemoteWrite if taken.refused.is_reported() => {
+            reply(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", lines.join("\n") + "\n")
+        }
         Protocol::RemoteWrite => empty(StatusCode::NO_CONTENT),
         Protocol::Datadog => reply(StatusCode::ACCEPTED, "application/json", errors_json(&lines)),
     }

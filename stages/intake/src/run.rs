@@ -124,7 +124,8 @@ impl Intake {
 
     /// Who sends, and whether they may.
     pub(crate) async fn authorize(&self, key: Option<KeyText>) -> Result<Principal, Refusal> {
-        let key = key.ok_or_else(|| Refusal::new(Cause::NoKey, "no API key; send it as `Authorization: Bearer KEY` or `DD-API-KEY: KEY`"))?;
+        let key =
+            key.ok_or_else(|| Refusal::new(Cause::NoKey, "no API key; send it as `Authorization: Bearer KEY` or `DD-API-KEY: KEY`"))?;
         let found = self.deps.authorizer.authorize(key.secret(), self.deps.clock.now_ms()).await;
         let found = found.map_err(|error| Refusal::new(Cause::KeyStore, error.to_string()))?;
         found.ok_or_else(|| Refusal::new(Cause::UnknownKey, "the API key is unknown, revoked or expired"))

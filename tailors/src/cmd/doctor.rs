@@ -14,6 +14,10 @@ pub(crate) async fn run(store: &str) -> Result<(), Failure> {
     let objects = super::open_local(PathBuf::from(store.strip_prefix("file://").unwrap_or(store)))?;
     let name: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let report = probe::run(&objects, &name).await?;
-    println!("{report}");
+    let kept = |name: &str, kept: bool| println!("{}  {name}", if kept { "kept  " } else { "BROKEN" });
+    kept("one winner in every race of conditional puts", report.races_failed == 0);
+    kept("read after write, also in lists", report.read_after_write);
+    kept("exact ranges", report.range_read);
+    kept("an aborted upload leaves nothing", report.multipart_abort);
     if report.passed() { Ok(()) } else { Err(Failure::no(format!("{store} does not keep every promise; several writers on it could lose or double data"))) }
 }

@@ -62,9 +62,9 @@ async fn ready(State(node): State<Arc<Node>>) -> Response {
     use tailors_store::log::Log;
     let store = tailors_store::registry::store_created_ms(&node.objects).await.map_err(|error| error.to_string());
     let log = node.log.bounds(0).await.map_err(|error| error.to_string());
-    match store.and(log.map(|_| None)) {
-        Ok(_) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    match (store, log) {
+        (Ok(_), Ok(_)) => "ready\n".into_response(),
+        (Err(why), _) | (_, Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 

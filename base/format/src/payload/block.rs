@@ -54,7 +54,8 @@ pub(super) fn put(
 ) -> Result<Block, FormatError> {
     let start = body.len();
     let raw_len = u32::try_from(raw.len()).ok().filter(|len| *len <= PAYLOAD_BYTES_MAX);
-    let raw_len = raw_len.ok_or_else(|| FormatError::invalid(WHAT, format!("a block of {} bytes, at most {PAYLOAD_BYTES_MAX}", raw.len())))?;
+    let raw_len =
+        raw_len.ok_or_else(|| FormatError::invalid(WHAT, format!("a block of {} bytes, at most {PAYLOAD_BYTES_MAX}", raw.len())))?;
     let mut squeezed = Vec::new();
     if raw.len() >= COMPRESS_FROM_BYTES {
         let failed = |error: std::io::Error| FormatError::invalid(WHAT, format!("zstd: {error}"));

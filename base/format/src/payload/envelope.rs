@@ -154,7 +154,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Envelope, FormatError> {
     // TIME_MAX_MS bounds every window, so that the arithmetic below can't overflow.
     let edge = Window::starting_at_s(window_s).filter(|_| (0..=i64::from(u32::MAX)).contains(&window_s));
     let Some(window) = edge else { return invalid("its window is no window") };
-    if window.offset_of(min_ms).is_none() || window.offset_of(max_ms).is_none() || min_ms > max_ms {
+    if min_ms < window.start_ms() || min_ms > max_ms || max_ms >= window.end_ms() {
         return invalid("its times are outside its window");
     }
     if reserved != 0 || points > PAYLOAD_POINTS_MAX || series > PAYLOAD_POINTS_MAX || start > PAYLOAD_BYTES_MAX as usize {

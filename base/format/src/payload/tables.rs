@@ -192,7 +192,8 @@ impl Tables {
         }
         put_varint(out, self.alone.len() as u64);
         for (metric, meta) in &self.alone {
-            let numbers = [u64::from(*metric), meta.kind as u64, u64::from(meta.interval_s), meta.unit.len() as u64, meta.help.len() as u64];
+            let numbers =
+                [u64::from(*metric), meta.kind as u64, u64::from(meta.interval_s), meta.unit.len() as u64, meta.help.len() as u64];
             numbers.into_iter().for_each(|number| put_varint(out, number));
         }
         for (_, meta) in &self.alone {
@@ -229,7 +230,7 @@ fn put_code(out: &mut Vec<u8>, number: u32, before: Option<u32>, fresh: &mut u32
 }
 
 fn mix(hash: u64) -> u64 {
-    let wide = u128::from(hash) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    let wide = u128::from(hash ^ 0xf39c_c060_5ced_c835) * 0x9e37_79b9_7f4a_7c15;
     (wide >> 64) as u64 ^ wide as u64
 }
 

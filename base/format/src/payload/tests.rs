@@ -61,7 +61,16 @@ fn value() -> impl Strategy<Value = f64> {
         any::<u64>().prop_map(f64::from_bits),
         any::<i32>().prop_map(f64::from),
         (any::<i32>(), 0i32..16).prop_map(|(m, e)| f64::from(m) / 10f64.powi(e)),
-        prop::sample::select(vec![0.0, -0.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE, 1e15, 0.1 + 0.2, f64::from_bits(0x7ff0_0000_0000_0002)]),
+        prop::sample::select(vec![
+            0.0,
+            -0.0,
+            f64::NAN,
+            f64::INFINITY,
+            f64::MIN_POSITIVE,
+            1e15,
+            0.1 + 0.2,
+            f64::from_bits(0x7ff0_0000_0000_0002)
+        ]),
         (0u64..1 << 51).prop_map(|m| m as f64),
     ]
 }
@@ -69,9 +78,8 @@ fn value() -> impl Strategy<Value = f64> {
 fn values() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![
         prop::collection::vec(value(), 0..120),
-        (any::<i32>(), prop::collection::vec(0i32..1000, 0..200)).prop_map(|(base, steps)| {
-            steps.iter().map(|step| (f64::from(base) + f64::from(*step)) / 100.0).collect()
-        }),
+        (any::<i32>(), prop::collection::vec(0i32..1000, 0..200))
+            .prop_map(|(base, steps)| { steps.iter().map(|step| (f64::from(base) + f64::from(*step)) / 100.0).collect() }),
         // A long row with a stale marker or two, as Prometheus sends it.
         (prop::collection::vec(0u32..50_000, 100), 0usize..100).prop_map(|(row, stale)| {
             let mut row: Vec<f64> = row.into_iter().map(f64::from).collect();

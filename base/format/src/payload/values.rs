@@ -210,7 +210,11 @@ impl<'a> Read<'a> {
         let class = self.classes.u8()?;
         let exponent = usize::from(class & 15);
         if exponent > EXPONENT_MAX {
-            return if class == CLASS_RAW { self.raws(points, out) } else { Err(FormatError::invalid(WHAT, "an impossible class of values")) };
+            return if class == CLASS_RAW {
+                self.raws(points, out)
+            } else {
+                Err(FormatError::invalid(WHAT, "an impossible class of values"))
+            };
         }
         let power = POWERS[exponent];
         let delta = class & CLASS_DELTA != 0;

@@ -128,7 +128,7 @@ impl PayloadWriter {
             return Err(FormatError::invalid(WHAT, wrong));
         }
         let (min_ms, max_ms) = self.times.unwrap_or((stamp.window.start_ms(), stamp.window.start_ms()));
-        if stamp.window.offset_of(min_ms).is_none() || stamp.window.offset_of(max_ms).is_none() {
+        if min_ms < stamp.window.start_ms() || max_ms >= stamp.window.end_ms() {
             return Err(FormatError::invalid(WHAT, "a point outside its window"));
         }
         let points = u32::try_from(self.points).ok().filter(|points| *points <= PAYLOAD_POINTS_MAX);

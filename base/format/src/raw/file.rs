@@ -356,7 +356,8 @@ impl<'a> Iterator for FrameIter<'a> {
                 other => {
                     // Ends the iteration, at this error.
                     self.end = 0;
-                    let cut_off = |needed: usize| FormatError::Truncated { what: "frame", needed: needed as u64, present: rest.len() as u64 };
+                    let cut_off =
+                        |needed: usize| FormatError::Truncated { what: "frame", needed: needed as u64, present: rest.len() as u64 };
                     return Some(Err(other.map_or_else(|error| error, cut_off)));
                 }
             };

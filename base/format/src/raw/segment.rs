@@ -194,7 +194,8 @@ pub fn scan(bytes: &[u8]) -> Result<Scan, FormatError> {
         if is_blank(&bytes[at..]) {
             break;
         }
-        let synced = *synced_of_all.get_or_insert_with(|| markers_from(bytes, at, &header).map(|m| m.synced_until).fold(scan.synced_until, u64::max));
+        let synced = *synced_of_all
+            .get_or_insert_with(|| markers_from(bytes, at, &header).map(|m| m.synced_until).fold(scan.synced_until, u64::max));
         if synced <= at as u64 {
             if scan.damaged.is_empty() {
                 scan.verdict = Verdict::TornTail { at: at as u64 };
@@ -247,7 +248,8 @@ fn marker_at(bytes: &[u8], at: usize, header: &SegmentHeader) -> Option<Marker> 
     }
     let (frame, _) = frame::decode(rest).ok()?;
     let mut cursor = Cursor::new(WHAT, frame.payload);
-    let ours = cursor.take(16).ok()? == header.identity && cursor.u32().ok()? == header.partition && cursor.u64().ok()? == header.base_offset;
+    let ours =
+        cursor.take(16).ok()? == header.identity && cursor.u32().ok()? == header.partition && cursor.u64().ok()? == header.base_offset;
     let synced_until = cursor.u64().ok()?;
     (ours && synced_until <= at as u64).then_some(Marker { position: at, next_offset: frame.offset, synced_until })
 }

@@ -50,9 +50,10 @@ impl ChainView {
 
     async fn refresh_partition(&mut self, objects: &Objects, epoch: u32, partition: u32) -> Result<(), StoreError> {
         let mut ahead = BTreeMap::new();
-        if !self.partitions.contains_key(&(epoch, partition)) {
+        let first_look = !self.partitions.contains_key(&(epoch, partition));
+        if first_look {
             let Some(head) = genesis(objects, epoch, partition).await? else { return Ok(()) };
-            // The first look: the list only says what to fetch at once, the links decide.
+            // The list only says what to fetch at once, the links decide.
             let starts: Vec<u64> =
                 objects.list(&key::nodes(epoch, partition)).await?.iter().filter_map(|key| key::last_number(key)).collect();
             let fetches = stream::iter(starts).map(|start| async move { Ok((start, get(objects, epoch, partition, start).await?)) });

@@ -99,7 +99,12 @@ fn one_series<'a>(
 }
 
 /// Reads all fields of a `TimeSeries`; stops adding points one above `points_left`.
-fn scan<'a>(message: &'a [u8], points_left: usize, labels: &mut Vec<TagRef<'a>>, scratch: &mut DecodeScratch) -> Result<Scanned<'a>, Refusal> {
+fn scan<'a>(
+    message: &'a [u8],
+    points_left: usize,
+    labels: &mut Vec<TagRef<'a>>,
+    scratch: &mut DecodeScratch,
+) -> Result<Scanned<'a>, Refusal> {
     let mut scanned = Scanned { metric: b"", bad: None, exemplars: 0, histograms: 0 };
     let mut wire = Wire(message);
     loop {
@@ -247,7 +252,8 @@ fn metadata(message: &[u8], each: &mut Each<'_>) -> Result<(), Refusal> {
         5 => MetricKind::Summary,
         _ => MetricKind::Unknown,
     };
-    let meta = MetricMeta { kind, unit: text(unit, limits::TAG_KEY_BYTES_MAX), interval_s: 0, help: text(help, limits::TAG_VALUE_BYTES_MAX) };
+    let meta =
+        MetricMeta { kind, unit: text(unit, limits::TAG_KEY_BYTES_MAX), interval_s: 0, help: text(help, limits::TAG_VALUE_BYTES_MAX) };
     each(Item::Metadata { metric, meta })
 }
 

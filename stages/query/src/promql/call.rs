@@ -41,8 +41,8 @@ pub(super) fn apply(
         }
         Function::Clamp | Function::ClampMin | Function::ClampMax => {
             let columns = arguments.vector()?;
-            let low = if function == Function::ClampMax { vec![f64::NEG_INFINITY; steps] } else { arguments.scalar()? };
-            let high = if function == Function::ClampMin { vec![f64::INFINITY; steps] } else { arguments.scalar()? };
+            let low = if matches!(function, Function::ClampMax) { vec![f64::NEG_INFINITY; steps] } else { arguments.scalar()? };
+            let high = if matches!(function, Function::ClampMin) { vec![f64::INFINITY; steps] } else { arguments.scalar()? };
             nameless(functions::map(columns, |step, value| functions::clamp(value, low[step], high[step])))?
         }
         Function::Sort { descending } => functions::sort(arguments.vector()?, descending),

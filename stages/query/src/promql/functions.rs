@@ -9,7 +9,7 @@ use super::value::{ABSENT, is_absent};
 use crate::error::{self, QueryError};
 
 /// A function that is not over a range vector.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Function {
     /// Each value by itself.
     Map(fn(f64) -> f64),

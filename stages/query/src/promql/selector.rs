@@ -104,13 +104,6 @@ pub(crate) struct Filter<'a> {
     alternatives: Vec<(BTreeSet<Vec<u8>>, Vec<&'a Matcher>)>,
 }
 
-impl Filter<'_> {
-    /// Whether no stored name is meant, so that nothing can be selected.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.alternatives.iter().all(|(names, _)| names.is_empty())
-    }
-}
-
 impl SeriesFilter for Filter<'_> {
     fn metric(&self, metric: &[u8]) -> bool {
         self.alternatives.iter().any(|(names, _)| names.contains(metric))

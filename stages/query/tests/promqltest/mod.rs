@@ -17,7 +17,7 @@ fn seconds(text: &str) -> Option<f64> {
 /// Splits `name{a="b"} rest`.
 fn series(line: &str) -> Option<(Labels, &str)> {
     let end = match line.find('{') {
-        Some(open) if !line[..open].contains(' ') => {
+        Some(open) if !line[..open].contains([' ', '\t']) => {
             let mut quoted = false;
             let at = line[open..].char_indices().find(|(i, c)| {
                 if *c == '"' && !line[open..open + i].ends_with('\\') {
@@ -27,7 +27,7 @@ fn series(line: &str) -> Option<(Labels, &str)> {
             })?;
             open + at.0 + 1
         }
-        _ => line.find(' ').unwrap_or(line.len()),
+        _ => line.find([' ', '\t']).unwrap_or(line.len()),
     };
     let (head, rest) = line.split_at(end);
     let (name, body) = head.split_once('{').map_or((head, ""), |(name, body)| (name, body.trim_end_matches('}')));
@@ -160,7 +160,7 @@ async fn file(name: &str, text: &str) -> (usize, usize) {
         }
         if line.trim() == "clear" {
             (memory, histograms) = (Memory::default(), false);
-        } else if let Some(step) = line.strip_prefix("load ") {
+        } else if let Some(step) = line.strip_prefix("load ").or_else(|| line.strip_prefix("load_with_nhcb ")) {
             for series in &block {
                 match load(memory.clone(), seconds(step.trim()).unwrap_or(60.0), series) {
                     Some(more) => memory = more,

@@ -8,7 +8,8 @@
 //! 24  partitions   u32
 //! 28  per partition: previous end u64, base u64     base > previous end: offsets skipped at a start (chain head beyond log end)
 //!     crc          u32 CRC32C of all before it, seeded "tailors log segment" and the log's cluster id
-//! then frames (`tailors_format::raw::frame`); a frame with partition u32::MAX and no payload is a marker:
+//! then frames (`tailors_format::raw::frame`); a frame with partition u32::MAX is a marker; its payload is the cluster id, a random UUID that
+//! no tenant knows, so that no payload can play a marker:
 //!     its offset = position in this file up to which everything was fsynced before the marker was written
 //! then zeros (allocated, not yet written) up to the end of the file
 //! ```
@@ -23,11 +24,13 @@ const HEADER_FIXED_BYTES: usize = 28;
 const MARKER_PARTITION: u32 = u32::MAX;
 
 /// Bytes of a marker.
-pub(super) const MARKER_BYTES: u64 = frame::HEADER_BYTES as u64;
+pub(super) const MARKER_BYTES: u64 = frame::HEADER_BYTES as u64 + 36;
 
 /// What a segment says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Header {
+    /// The log's cluster id (UUID text); seeds the header's checksum and stands in every marker.
+    pub(super) cluster: String,
     pub(super) epoch: u32,
     pub(super) number: u64,
     /// Per partition: one past the last record of the segments before.
@@ -38,7 +41,7 @@ pub(super) struct Header {
 
 impl Header {
     /// The header's bytes.
-    pub(super) fn to_bytes(&self, cluster: &str) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let length = header_bytes(self.bases.len());
         let mut out = Vec::with_capacity(length);
         out.extend_from_slice(&MAGIC);
@@ -50,7 +53,7 @@ impl Header {
             out.extend_from_slice(&previous.to_le_bytes());
             out.extend_from_slice(&base.to_le_bytes());
         }
-        let crc = seeded_crc(&header_seed(cluster), &out);
+        let crc = seeded_crc(&header_seed(&self.cluster), &out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
     }
@@ -72,7 +75,7 @@ impl Header {
         }
         let crc = cursor.u32()?;
         check_crc("log segment header", &header_seed(cluster), &bytes[..length - 4], crc)?;
-        Ok((Self { epoch, number, previous_ends, bases }, length))
+        Ok((Self { cluster: cluster.to_owned(), epoch, number, previous_ends, bases }, length))
     }
 }
 
@@ -85,8 +88,8 @@ fn header_seed(cluster: &str) -> Vec<u8> {
 }
 
 /// Appends a marker.
-pub(super) fn put_marker(out: &mut Vec<u8>, epoch: u32, synced_to: u64) {
-    frame::encode(out, epoch, MARKER_PARTITION, synced_to, &[]);
+pub(super) fn put_marker(out: &mut Vec<u8>, cluster: &str, epoch: u32, synced_to: u64) {
+    frame::encode(out, epoch, MARKER_PARTITION, synced_to, cluster.as_bytes());
 }
 
 /// Where a record lies.
@@ -128,7 +131,7 @@ pub(super) fn scan(bytes: &[u8], header: &Header, header_len: usize, mut each: i
     let mut pending: Vec<(usize, Entry)> = Vec::new();
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let strict = bad.is_none() && found.damage.is_empty();
-        match take_frame(rest, header.epoch, &expected, strict) {
+        match take_frame(rest, header, &expected, strict) {
             Ok((decoded, used)) => {
                 if decoded.partition == MARKER_PARTITION {
                     found.synced_to = found.synced_to.max(decoded.offset.min(at as u64));
@@ -173,12 +176,15 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
-fn take_frame<'a>(rest: &'a [u8], epoch: u32, expected: &[u64], strict: bool) -> Result<(frame::Frame<'a>, usize), String> {
+fn take_frame<'a>(rest: &'a [u8], header: &Header, expected: &[u64], strict: bool) -> Result<(frame::Frame<'a>, usize), String> {
     let (decoded, used) = frame::decode(rest).map_err(|error| error.to_string())?;
-    if decoded.epoch != epoch {
+    if decoded.epoch != header.epoch {
         return Err(format!("a frame of epoch {}", decoded.epoch));
     }
     if decoded.partition == MARKER_PARTITION {
+        if decoded.payload != header.cluster.as_bytes() {
+            return Err("a marker of another log".to_owned());
+        }
         return Ok((decoded, used));
     }
     match expected.get(decoded.partition as usize) {

@@ -129,7 +129,7 @@ fn load(start: &Start<'_>, number: u64, last: bool) -> Result<Option<Loaded>, Lo
     let mut used = found.good_until;
     let closed = found.synced_to + MARKER_BYTES == used || used == header_len as u64;
     if last && !(closed && !found.torn && metadata.len() == used) {
-        used = firm_up(&file, &path, start.epoch, used)?;
+        used = firm_up(&file, &path, start, used)?;
     }
     let modified_us = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let modified_us = modified_us.and_then(|since| i64::try_from(since.as_micros()).ok()).unwrap_or(0);
@@ -182,11 +182,11 @@ fn check_settings(start: &Start<'_>, header: &Header) -> Result<(), LogError> {
 }
 
 /// Cuts a torn tail at `used` and closes the segment with a marker that covers all of it; gives the new end.
-fn firm_up(file: &std::fs::File, path: &Path, epoch: u32, used: u64) -> Result<u64, LogError> {
+fn firm_up(file: &std::fs::File, path: &Path, start: &Start<'_>, used: u64) -> Result<u64, LogError> {
     sync(file, path, true)?;
     let failed = |error: std::io::Error| classify(&format!("closing {}", path.display()), &error);
     let mut marker = Vec::new();
-    layout::put_marker(&mut marker, epoch, used);
+    layout::put_marker(&mut marker, start.cluster, start.epoch, used);
     let end = match write_all(file, &marker, used) {
         Ok(()) => used + MARKER_BYTES,
         Err(error) => match failed(error) {

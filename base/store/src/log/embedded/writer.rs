@@ -260,7 +260,7 @@ impl Writer {
             written.push((request.partition, offset, begin..buffer.len()));
             received_max_us = received_max_us.max(request.received_at_us);
         }
-        put_marker(&mut buffer, self.shared.epoch, active.synced_to);
+        put_marker(&mut buffer, &self.shared.identity.cluster, self.shared.epoch, active.synced_to);
         let begin = active.position;
         if let Err(error) = segment::write_all(&active.file, &buffer, begin) {
             let error = classify(&format!("writing {}", active.path.display()), &error);
@@ -314,8 +314,14 @@ impl Writer {
         let taken = view.allocated();
         view.bound_indexes(u64::MAX);
         drop(view);
-        let header = Header { epoch: shared.epoch, number: self.next_number, previous_ends, bases: self.next.clone() };
-        let header_bytes = header.to_bytes(&shared.identity.cluster);
+        let header = Header {
+            cluster: shared.identity.cluster.clone(),
+            epoch: shared.epoch,
+            number: self.next_number,
+            previous_ends,
+            bases: self.next.clone(),
+        };
+        let header_bytes = header.to_bytes();
         let header_len = header_bytes.len();
         let allocated = shared.settings.segment_bytes.max(need + header_len as u64);
         let quota = shared.quota_bytes.load(Ordering::Relaxed);
@@ -341,7 +347,7 @@ impl Writer {
             return Ok(());
         }
         let mut marker = Vec::new();
-        put_marker(&mut marker, self.shared.epoch, active.synced_to);
+        put_marker(&mut marker, &self.shared.identity.cluster, self.shared.epoch, active.synced_to);
         if let Err(error) = segment::write_all(&active.file, &marker, active.position) {
             let error = classify(&format!("writing {}", active.path.display()), &error);
             return if matches!(error, LogError::Fatal(_)) { Err(error) } else { Ok(()) };

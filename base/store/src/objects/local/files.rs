@@ -29,6 +29,9 @@ pub(super) enum Appear {
     Create,
 }
 
+/// Objects by key, sorted.
+pub(super) type Listed = Vec<(String, Found)>;
+
 /// What a look at a file brought.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -248,7 +251,7 @@ impl Files {
     }
 
     /// Objects below a prefix whose key sorts after `after`, sorted by key.
-    pub(super) fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<(String, Found)>, LocalError> {
+    pub(super) fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listed, LocalError> {
         let mut found = Vec::new();
         let mut dirs = vec![prefix.to_owned()];
         while let Some(dir) = dirs.pop() {
@@ -267,7 +270,7 @@ impl Files {
     }
 
     /// Objects and directories right below a prefix, sorted.
-    pub(super) fn list_one(&self, prefix: &str) -> Result<(Vec<(String, Found)>, Vec<String>), LocalError> {
+    pub(super) fn list_one(&self, prefix: &str) -> Result<(Listed, Vec<String>), LocalError> {
         let (mut found, mut dirs) = (Vec::new(), Vec::new());
         for (key, entry) in self.entries(prefix)? {
             if entry.file_type()?.is_dir() {
