@@ -44,7 +44,7 @@ pub struct Intake {
     rotor: Rotor,
     quotas: Quotas,
     room: Semaphore,
-    scratches: Mutex<Vec<Box<Scratch>>>,
+    scratches: Mutex<Vec<Scratch>>,
 }
 
 impl fmt::Debug for Intake {
