@@ -70,7 +70,11 @@ pub(crate) async fn list_keys(objects: &Objects) -> Result<Vec<KeyRow>, Failure>
 
 /// Revokes a key; an unknown id is a no.
 pub(crate) async fn revoke_key(objects: &Objects, id: &str, now_ms: i64) -> Result<bool, Failure> {
-    if auth::revoke(objects, id, now_ms).await? { Ok(true) } else { Err(Failure::no(format!("no key has the id `{id}`; `tailors key list` shows them"))) }
+    if auth::revoke(objects, id, now_ms).await? {
+        Ok(true)
+    } else {
+        Err(Failure::no(format!("no key has the id `{id}`; `tailors key list` shows them")))
+    }
 }
 
 /// The window that starts at a time; a time inside one is named with the window it lies in.

@@ -68,7 +68,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example: tailors verify --truth points.csv.zst --org 1 --data ./data")]
     Verify(Verify),
     /// Writes seeded synthetic data, which is its own truth.
-    #[command(after_help = "Classes: hosts containers counters gauges mantissa mix\nExample: tailors generate --class hosts --seed 1 --out points.csv.zst")]
+    #[command(
+        after_help = "Classes: hosts containers counters gauges mantissa mix\nExample: tailors generate --class hosts --seed 1 --out points.csv.zst"
+    )]
     Generate(Generate),
     /// Checks whether an object store keeps the promises the commit protocol needs.
     Doctor {

@@ -108,8 +108,9 @@ impl DataDir {
     /// Reads `client.json`.
     pub(crate) fn client(&self) -> Result<ClientFile, Failure> {
         let path = self.0.join("client.json");
-        let text = std::fs::read(&path)
-            .map_err(|error| Failure::unavailable(format!("{}: {error}; is `tailors up --data {}` running?", path.display(), self.0.display())))?;
+        let text = std::fs::read(&path).map_err(|error| {
+            Failure::unavailable(format!("{}: {error}; is `tailors up --data {}` running?", path.display(), self.0.display()))
+        })?;
         serde_json::from_slice(&text).map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))
     }
 

@@ -30,7 +30,11 @@ fn main() -> ExitCode {
     let level = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("TAILORS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if cli.log_json { logs.json().init() } else { logs.init() }
+    if cli.log_json {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::unavailable(error.to_string()))),

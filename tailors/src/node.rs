@@ -3,6 +3,7 @@
 //! Invariant: whoever has a `Node` holds the directory's lock, so the old process is gone and its jobs may be taken over at once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
@@ -57,19 +58,25 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
-/// The local store of a directory, for readers; needs no lock.
-pub(crate) fn open_store(dir: &DataDir) -> Result<Objects, Failure> {
-    if !dir.exists() {
-        return Err(Failure::unavailable(format!("{} holds no store yet; start `tailors up --data {0}`", dir.path().display())));
-    }
-    let store = LocalStore::open(&dir.store()).map_err(|error| Failure::unavailable(format!("{}: {error}", dir.store().display())))?;
+/// The store below `path` for readers: changes nothing, needs no lock.
+pub(crate) fn read_store(path: &Path) -> Result<Objects, Failure> {
+    objects(path, LocalStore::open_read_only(path))
+}
+
+/// The store below `path` for the one process that holds the lock: what a killed one left half written is removed.
+pub(crate) fn write_store(path: &Path) -> Result<Objects, Failure> {
+    objects(path, LocalStore::open(path))
+}
+
+fn objects<E: std::fmt::Display>(path: &Path, store: Result<LocalStore, E>) -> Result<Objects, Failure> {
+    let store = store.map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))?;
     Ok(Objects::new(Arc::new(store), RetrySettings::default(), u64::from_le_bytes(random()?)))
 }
 
 impl Node {
     /// Opens everything; runs nothing yet.
     pub(crate) async fn open(dir: &DataDir, lock: DirLock, settings: Settings, clock: SystemClock) -> Result<Self, Failure> {
-        let objects = open_store(dir)?;
+        let objects = write_store(&dir.store())?;
         let writer: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let store_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let clock: Arc<dyn Clock> = Arc::new(clock);
@@ -108,9 +115,9 @@ impl Node {
             accept_holes: false,
         };
         let stop = shutdown.clone();
-        roles.spawn(async move {
-            tailors_capture::run(capture, stop).await.map_err(|error| Failure::unavailable(format!("capture: {error}")))
-        });
+        roles.spawn(
+            async move { tailors_capture::run(capture, stop).await.map_err(|error| Failure::unavailable(format!("capture: {error}"))) },
+        );
         let (control, stop) = (self.control.clone(), shutdown.clone());
         roles.spawn(async move { control.run(stop).await.map_err(|error| Failure::unavailable(format!("control: {error}"))) });
         let log = self.log.clone();
@@ -142,7 +149,8 @@ async fn open_log(
         FsyncSetting::Always => Fsync::Always,
         FsyncSetting::Never => Fsync::Never,
     };
-    let log = EmbeddedLogSettings { partitions: settings.log.partitions, fsync, accept_damage: settings.log.accept_damage, ..Default::default() };
+    let log =
+        EmbeddedLogSettings { partitions: settings.log.partitions, fsync, accept_damage: settings.log.accept_damage, ..Default::default() };
     let mut heads = Vec::new();
     for partition in 0..settings.log.partitions {
         let genesis = chain::ensure_genesis(objects, epoch, partition, 0, writer).await?;
@@ -178,11 +186,12 @@ fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, write
 }
 
 async fn run_job(job: BuildJob, deps: BuildDeps, settings: &tailors_build::Settings) -> Result<(ManifestDoc, JobDoc), JobError> {
-    let output = tailors_build::run(&job.plan, &job.nodes, &job.routes, deps, settings, &job.attempt).await.map_err(|error| match error {
-        BuildError::Input { segment, why } => JobError::Input { segment, why },
-        BuildError::Bug(why) | BuildError::Collision(why) => JobError::Bug(why),
-        other => JobError::Retry(other.to_string()),
-    })?;
+    let output =
+        tailors_build::run(&job.plan, &job.nodes, &job.routes, deps, settings, &job.attempt).await.map_err(|error| match error {
+            BuildError::Input { segment, why } => JobError::Input { segment, why },
+            BuildError::Bug(why) | BuildError::Collision(why) => JobError::Bug(why),
+            other => JobError::Retry(other.to_string()),
+        })?;
     let history = JobDoc {
         started_ms: output.started_ms,
         ended_ms: output.ended_ms,

@@ -18,7 +18,8 @@ pub(crate) fn encode(points: &[TruthPoint], identities: &[Identity]) -> Result<B
         series.clear();
         let identity = &identities[number as usize];
         let name = ("__name__", identity.metric.as_str());
-        let mut labels: Vec<(&str, &str)> = identity.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain([name]).collect();
+        let mut labels: Vec<(&str, &str)> =
+            identity.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain([name]).collect();
         labels.sort_unstable();
         for (name, value) in labels {
             sample.clear();

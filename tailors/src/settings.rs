@@ -137,7 +137,8 @@ pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (Strin
     if file.is_some() {
         merge(&mut table, up_defaults());
     }
-    let mut from_environment: Vec<_> = environment.filter_map(|(name, value)| Some((name.strip_prefix(ENV_PREFIX)?.to_lowercase(), value))).collect();
+    let mut from_environment: Vec<_> =
+        environment.filter_map(|(name, value)| Some((name.strip_prefix(ENV_PREFIX)?.to_lowercase(), value))).collect();
     from_environment.sort();
     for (name, value) in from_environment {
         set(&mut table, &name.replace("__", "."), &value)?;
@@ -205,7 +206,10 @@ mod tests {
 
     #[test]
     fn flags_beat_environment_beats_defaults() {
-        let settings = load_with(&[("TAILORS_SET_LOG__PARTITIONS", "5"), ("TAILORS_SET_BUILD__ENABLED", "false"), ("HOME", "x")], &["log.partitions=6"]);
+        let settings = load_with(
+            &[("TAILORS_SET_LOG__PARTITIONS", "5"), ("TAILORS_SET_BUILD__ENABLED", "false"), ("HOME", "x")],
+            &["log.partitions=6"],
+        );
         let settings = settings.expect("good");
         assert_eq!(settings.log.partitions, 6);
         assert!(!settings.build.enabled);

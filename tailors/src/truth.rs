@@ -34,7 +34,11 @@ pub(crate) struct TruthPoint {
 type Each<'a> = &'a mut dyn FnMut(TruthPoint, &[Identity]) -> Result<(), Failure>;
 
 /// Reads a file's points in file order; `identities` grows as new ones appear.
-pub(crate) fn read(path: &Path, identities: &mut Vec<Identity>, each: &mut dyn FnMut(TruthPoint) -> Result<(), Failure>) -> Result<u64, Failure> {
+pub(crate) fn read(
+    path: &Path,
+    identities: &mut Vec<Identity>,
+    each: &mut dyn FnMut(TruthPoint) -> Result<(), Failure>,
+) -> Result<u64, Failure> {
     read_with(path, identities, &mut |point, _| each(point))
 }
 
@@ -270,7 +274,10 @@ mod tests {
             Ok(())
         });
         assert_eq!(count.expect("good"), 2);
-        assert_eq!(identities, [Identity { metric: "a.b".into(), labels: vec![("bare".into(), "true".into()), ("k".into(), "u,v".into())] }]);
+        assert_eq!(
+            identities,
+            [Identity { metric: "a.b".into(), labels: vec![("bare".into(), "true".into()), ("k".into(), "u,v".into())] }]
+        );
         assert_eq!(points[1].value.to_bits(), (-0.0f64).to_bits());
         assert!(read_csv("timestamp,metric,tags,value\nx,a,,1\n".as_bytes(), &mut identities, &mut |_, _| Ok(())).is_err());
     }

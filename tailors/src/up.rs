@@ -31,7 +31,9 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     }
     let listen = settings.server.listen;
     if !listen.ip().is_loopback() && !up.insecure_listen {
-        return Err(Failure::usage(format!("TLR-4004: {listen} is not loopback and there is no TLS yet; keys would travel in the clear. Add --insecure-listen to accept that")));
+        return Err(Failure::usage(format!(
+            "TLR-4004: {listen} is not loopback and there is no TLS yet; keys would travel in the clear. Add --insecure-listen to accept that"
+        )));
     }
     let dir = DataDir::new(&up.data);
     std::fs::create_dir_all(dir.path()).map_err(|error| Failure::unavailable(format!("{}: {error}", dir.path().display())))?;

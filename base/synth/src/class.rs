@@ -21,11 +21,16 @@ pub enum Class {
     Mantissa,
     /// All of the above, constants, NaN and stale markers.
     Mix,
+    /// The five kinds of `rw_load.py month`, in turn: gauge, counter, constant, integers, full mantissa.
+    Month,
+    /// Two metrics per host as in `rw_load.py fleet`: a value of one of the five kinds, and a counter.
+    Fleet,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 6] = [Self::Hosts, Self::Containers, Self::Counters, Self::Gauges, Self::Mantissa, Self::Mix];
+    pub const ALL: [Self; 8] =
+        [Self::Hosts, Self::Containers, Self::Counters, Self::Gauges, Self::Mantissa, Self::Mix, Self::Month, Self::Fleet];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -36,6 +41,8 @@ impl Class {
             Self::Gauges => "gauges",
             Self::Mantissa => "mantissa",
             Self::Mix => "mix",
+            Self::Month => "month",
+            Self::Fleet => "fleet",
         }
     }
 
@@ -95,8 +102,39 @@ pub(crate) fn series(spec: &Spec, index: u32) -> SynthSeries {
         Some(Class::Mantissa) => {
             filled(spec, "app.latency".to_owned(), vec![host(index)], Shape::Mantissa { mean: 20.0, spread: 4.0 }, rng, None)
         }
+        Some(Class::Month) => {
+            let kind = index % 5;
+            let shape = kind_shape(kind, &mut rng);
+            filled(spec, format!("bench_kind{kind}"), vec![("series".to_owned(), index.to_string())], shape, rng, None)
+        }
+        Some(Class::Fleet) => fleet(spec, index, rng),
         Some(Class::Mix) | None => filled(spec, "app.special".to_owned(), vec![host(index)], Shape::Special, rng, None),
     }
+}
+
+/// Kind 0..5 of `rw_load.py`, around a level of its own.
+fn kind_shape(kind: u32, rng: &mut ChaCha8Rng) -> Shape {
+    let level = f64::from(rng.random_range(10..100u32));
+    match kind {
+        0 => Shape::Hundredths { start: level, step: 25 },
+        1 => Shape::Counter { rate: 20.0, reset: 0.0 },
+        2 => Shape::Constant { value: level },
+        3 => Shape::Counts { rate: level },
+        _ => Shape::Mantissa { mean: level, spread: 1.0 },
+    }
+}
+
+fn fleet(spec: &Spec, index: u32, mut rng: ChaCha8Rng) -> SynthSeries {
+    let number = index / 2;
+    let (metric, kind) = if index % 2 == 0 { ("fleet_value", number / 20 % 5) } else { ("fleet_requests_total", 1) };
+    let tags = vec![
+        ("env".to_owned(), ["prod", "staging", "dev"][number as usize % 3].to_owned()),
+        ("host".to_owned(), format!("host-{number:04}")),
+        ("region".to_owned(), ["eu-1", "eu-2", "us-1", "us-2"][number as usize % 4].to_owned()),
+        ("service".to_owned(), format!("svc-{:02}", number % 20)),
+    ];
+    let shape = kind_shape(kind, &mut rng);
+    filled(spec, metric.to_owned(), tags, shape, rng, None)
 }
 
 /// Shares of a mix by series: mostly churn, a fifth hosts, the rest evenly.

@@ -9,6 +9,8 @@ use rand_distr::{Distribution, Normal, Poisson};
 pub(crate) enum Shape {
     /// Clamped random walk kept to this many decimals.
     Walk { decimals: i32, step: f64, low: f64, high: f64 },
+    /// Unclamped walk in whole hundredths, each step as likely from -step to step.
+    Hundredths { start: f64, step: i32 },
     /// Sum of Poisson increments that starts over with this chance per point.
     Counter { rate: f64, reset: f64 },
     /// Independent Poisson counts.
@@ -35,6 +37,7 @@ impl Values {
     pub(crate) fn new(shape: Shape, mut rng: ChaCha8Rng) -> Self {
         let last = match shape {
             Shape::Walk { low, high, .. } => low + (high - low) * rng.random::<f64>(),
+            Shape::Hundredths { start, .. } => start * 100.0,
             Shape::Special => 50.0,
             _ => rng.random_range(0..1_000_000) as f64,
         };
@@ -44,6 +47,10 @@ impl Values {
     pub(crate) fn next(&mut self) -> f64 {
         match self.shape {
             Shape::Walk { decimals, step, low, high } => self.walk(decimals, step, low, high),
+            Shape::Hundredths { step, .. } => {
+                self.last += f64::from(self.rng.random_range(-step..=step));
+                self.last / 100.0
+            }
             Shape::Counter { rate, reset } => {
                 self.last = if self.rng.random::<f64>() < reset { 0.0 } else { self.last + self.poisson(rate) };
                 self.last

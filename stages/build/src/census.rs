@@ -19,14 +19,14 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use hashbrown::HashMap;
 use tailors_engine::{LocalSession, RawSource, RawSplitExec, StreamExec, StreamFn};
 use tailors_model::{MetricKind, OrgId};
 
 use crate::buckets::{Buckets, BucketsBuilder};
 use crate::merge::Order;
+use crate::operator::{Operator, drive};
 use crate::payload::{Decoded, Job, for_each};
 use crate::tally::{Metas, PassCounts, Tally};
 
@@ -64,23 +64,7 @@ pub(crate) async fn census(session: &LocalSession, source: RawSource, job: &Job,
 fn plan(source: RawSource, job: &Job, tally: &Arc<Tally>, cores: usize) -> PlanResult<Arc<dyn ExecutionPlan>> {
     let (job, tally) = (job.clone(), Arc::clone(tally));
     let function: StreamFn = Arc::new(move |input, context| {
-        let state = State::new(job.clone(), Arc::clone(&tally), context.memory_pool());
-        let batches = futures::stream::unfold(Some((input, state)), |at| async move {
-            let (mut input, mut state) = at?;
-            loop {
-                match input.next().await {
-                    Some(Ok(batch)) => match state.take(&batch).await {
-                        Ok(out) if out.is_empty() => {}
-                        Ok(out) => return Some((Ok(out), Some((input, state)))),
-                        Err(error) => return Some((Err(error), None)),
-                    },
-                    Some(Err(error)) => return Some((Err(error), None)),
-                    None => return Some((state.finish(), None)),
-                }
-            }
-        });
-        let batches = batches.map_ok(|out| futures::stream::iter(out.into_iter().map(Ok))).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(schema(), batches))
+        drive(input, State::new(job.clone(), Arc::clone(&tally), context.memory_pool()), schema())
     });
     let raw: Arc<dyn ExecutionPlan> = Arc::new(RawSplitExec::new(source, cores));
     let rows: Arc<dyn ExecutionPlan> = Arc::new(StreamExec::new("CensusExec", raw, schema(), function));
@@ -126,21 +110,6 @@ impl State {
             names: Vec::new(),
             points: HashMap::new(),
         }
-    }
-
-    async fn take(&mut self, batch: &RecordBatch) -> PlanResult<Vec<RecordBatch>> {
-        for row in 0..batch.num_rows() {
-            let mut counts = std::mem::take(&mut self.counts);
-            let job = self.job.clone();
-            let taken = for_each::<DataFusionError>(&job, batch, row, &mut counts, |_, payload| {
-                self.add(&payload);
-                Ok(())
-            });
-            self.counts = counts;
-            taken?;
-            tokio::task::yield_now().await;
-        }
-        if self.points.len() >= TASK_SERIES_MAX { self.flush() } else { Ok(Vec::new()) }
     }
 
     fn add(&mut self, payload: &Decoded<'_>) {
@@ -202,8 +171,25 @@ impl State {
         let points = UInt64Array::from_iter_values(rows.iter().map(|(_, points)| *points));
         Ok(RecordBatch::try_new(schema(), vec![Arc::new(orgs), Arc::new(metrics), Arc::new(keys), Arc::new(points)])?)
     }
+}
 
-    fn finish(mut self) -> PlanResult<Vec<RecordBatch>> {
+impl Operator for State {
+    async fn take(&mut self, batch: &RecordBatch) -> PlanResult<Vec<RecordBatch>> {
+        for row in 0..batch.num_rows() {
+            let mut counts = std::mem::take(&mut self.counts);
+            let job = self.job.clone();
+            let taken = for_each::<DataFusionError>(&job, batch, row, &mut counts, |_, payload| {
+                self.add(&payload);
+                Ok(())
+            });
+            self.counts = counts;
+            taken?;
+            tokio::task::yield_now().await;
+        }
+        if self.points.len() >= TASK_SERIES_MAX { self.flush() } else { Ok(Vec::new()) }
+    }
+
+    async fn finish(mut self) -> PlanResult<Vec<RecordBatch>> {
         self.tally.add(&self.counts);
         self.tally.add_metas(std::mem::take(&mut self.metas));
         if self.points.is_empty() { Ok(Vec::new()) } else { self.flush() }

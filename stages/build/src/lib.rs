@@ -8,12 +8,16 @@
 
 pub mod buckets;
 mod census;
+mod encode;
 pub mod error;
 mod inputs;
 mod labels;
 pub mod merge;
+mod operator;
 mod payload;
+mod row;
 pub mod run;
+mod runs;
 pub mod settings;
 mod tally;
 

@@ -105,8 +105,11 @@ fn stop_or_warn(error: StoreError, step: &'static str) -> Result<(), CaptureErro
     }
 }
 
+/// Key and bytes of a raw file, and per partition the node that commits its part.
+type Assembled = (String, Vec<u8>, Vec<(u32, NodeDoc)>);
+
 /// The raw file and the nodes that commit its parts; a pure function of the flush.
-fn assemble(epoch: u32, writer: &str, flush: Flush) -> Result<(String, Vec<u8>, Vec<(u32, NodeDoc)>), FormatError> {
+fn assemble(epoch: u32, writer: &str, flush: Flush) -> Result<Assembled, FormatError> {
     let number = u64::from(flush.number);
     let mut file = RawFileWriter::new(writer, number, 1);
     for (partition, buffer) in &flush.buffers {

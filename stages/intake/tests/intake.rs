@@ -1,5 +1,7 @@
 //! The intake through its router: the reply matrix of interfaces.md B8 cell by cell, and what lies in the log afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop here")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

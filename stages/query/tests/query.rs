@@ -17,7 +17,10 @@ use tailors_query::{Limits, QueryError};
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Vec<(Arc<Series>, Vec<(i64, f64)>)>);
+pub(crate) struct Memory(Vec<Stored>);
+
+/// A series and its points.
+type Stored = (Arc<Series>, Vec<(i64, f64)>);
 
 impl Memory {
     /// Adds `name k=v k=v bare` with points (Unix seconds, value).

@@ -1,17 +1,17 @@
 //! `tailors doctor`: does an object store keep the promises that the commit protocol rests on (protocol.md 2.7)?
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use tailors_store::objects::probe;
 
 use crate::exit::Failure;
-use crate::node::random;
+use crate::node::{random, write_store};
 
 pub(crate) async fn run(store: &str) -> Result<(), Failure> {
     if store.contains("://") && !store.starts_with("file://") {
         return Err(Failure::usage(format!("`{store}`: only directories can be checked yet; S3 comes with its own issue")));
     }
-    let objects = super::open_local(PathBuf::from(store.strip_prefix("file://").unwrap_or(store)))?;
+    let objects = write_store(Path::new(store.strip_prefix("file://").unwrap_or(store)))?;
     let name: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let report = probe::run(&objects, &name).await?;
     let kept = |name: &str, kept: bool| println!("{}  {name}", if kept { "kept  " } else { "BROKEN" });
@@ -19,5 +19,9 @@ pub(crate) async fn run(store: &str) -> Result<(), Failure> {
     kept("read after write, also in lists", report.read_after_write);
     kept("exact ranges", report.range_read);
     kept("an aborted upload leaves nothing", report.multipart_abort);
-    if report.passed() { Ok(()) } else { Err(Failure::no(format!("{store} does not keep every promise; several writers on it could lose or double data"))) }
+    if report.passed() {
+        Ok(())
+    } else {
+        Err(Failure::no(format!("{store} does not keep every promise; several writers on it could lose or double data")))
+    }
 }

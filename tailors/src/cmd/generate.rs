@@ -20,7 +20,8 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
         Some(text) => parse_ms(text, now_ms)?,
         None => (now_ms.div_euclid(3_600_000) - 1) * 3_600_000,
     };
-    let spec = Spec { class, seed: args.seed, series: args.series, start_s: start_ms.div_euclid(1_000), seconds: args.seconds, step_s: args.step };
+    let spec =
+        Spec { class, seed: args.seed, series: args.series, start_s: start_ms.div_euclid(1_000), seconds: args.seconds, step_s: args.step };
     let mut rows: Vec<(i64, u32, f64)> = Vec::new();
     let mut names = Vec::new();
     for series in tailors_synth::generate(spec) {

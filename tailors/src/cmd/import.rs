@@ -32,8 +32,6 @@ pub(crate) struct Import<'a> {
     pub(crate) at_ms: Option<i64>,
     /// Points per second; none for as fast as the server takes them.
     pub(crate) rate: Option<u64>,
-    /// Sends with the backfill key, which lifts the age limit.
-    pub(crate) backfill: bool,
     /// Now, Unix milliseconds.
     pub(crate) now_ms: i64,
 }
@@ -56,8 +54,6 @@ pub(crate) struct Sent {
     pub(crate) sent: u64,
     /// Points acknowledged with 2xx.
     pub(crate) accepted: u64,
-    /// Milliseconds added to each time.
-    pub(crate) shift_ms: i64,
 }
 
 /// SHA-256 of a file, hex.
@@ -126,7 +122,7 @@ pub(crate) async fn run(dir: Option<&DataDir>, client: &Client, import: &Import<
     let file = import.file.to_owned();
     let reader = tokio::task::spawn_blocking(move || read_bodies(&file, shift_ms, &bodies_in));
     let bar = progress::points("import", extent.points);
-    let mut sent = Sent { shift_ms, ..Sent::default() };
+    let mut sent = Sent::default();
     let started = tokio::time::Instant::now();
     while let Some((body, points)) = bodies.recv().await {
         send(client, body, points, &mut sent).await?;
@@ -141,18 +137,20 @@ pub(crate) async fn run(dir: Option<&DataDir>, client: &Client, import: &Import<
 }
 
 async fn send(client: &Client, body: Bytes, points: u64, sent: &mut Sent) -> Result<(), Failure> {
-    let headers = [
-        ("content-type", "application/x-protobuf"),
-        ("content-encoding", "snappy"),
-        ("x-prometheus-remote-write-version", "0.1.0"),
-    ];
+    let headers =
+        [("content-type", "application/x-protobuf"), ("content-encoding", "snappy"), ("x-prometheus-remote-write-version", "0.1.0")];
     let answer = client.send(Method::POST, "/api/v1/write", &headers, body).await?;
     sent.sent += points;
     if answer.status.is_success() {
         sent.accepted += points;
         Ok(())
     } else {
-        Err(Failure::no(format!("after {} accepted points the server refuses a request with {}: {}", sent.accepted, answer.status, answer.text())))
+        Err(Failure::no(format!(
+            "after {} accepted points the server refuses a request with {}: {}",
+            sent.accepted,
+            answer.status,
+            answer.text()
+        )))
     }
 }
 

@@ -64,7 +64,14 @@ fn chunk(path: &Path, bytes: &[u8], as_json: bool) -> Result<String, Failure> {
     for metric in metrics.into_iter().take(METRICS_SHOWN) {
         let encodings: Vec<_> = metric.encodings.iter().map(|(name, count)| format!("{name} x{count}")).collect();
         let size = per_point(metric.bytes, metric.points);
-        out.push_str(&format!("  {:<34}{:>12}{:>9}{:>12}{size:>9.3}  {}\n", metric.metric, metric.points, metric.series, metric.bytes, encodings.join(", ")));
+        out.push_str(&format!(
+            "  {:<34}{:>12}{:>9}{:>12}{size:>9.3}  {}\n",
+            metric.metric,
+            metric.points,
+            metric.series,
+            metric.bytes,
+            encodings.join(", ")
+        ));
     }
     Ok(out)
 }
@@ -100,7 +107,13 @@ fn raw_file(path: &Path, bytes: &[u8]) -> Result<String, Failure> {
 
 fn segment(path: &Path, bytes: &[u8]) -> Result<String, Failure> {
     let scan = raw::segment::scan(bytes).map_err(|error| damaged(path, error))?;
-    Ok(format!("log segment, {} bytes, {} records, good up to byte {}, {:?}", bytes.len(), scan.records.len(), scan.good_until, scan.verdict))
+    Ok(format!(
+        "log segment, {} bytes, {} records, good up to byte {}, {:?}",
+        bytes.len(),
+        scan.records.len(),
+        scan.good_until,
+        scan.verdict
+    ))
 }
 
 fn document(path: &Path, bytes: &[u8]) -> Result<String, Failure> {

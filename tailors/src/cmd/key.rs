@@ -19,7 +19,9 @@ pub(crate) async fn run(command: KeyCommand) -> Result<(), Failure> {
 }
 
 async fn create(target: &Target, org: Option<u32>, scopes: &[String], expires: Option<&str>) -> Result<(), Failure> {
-    let scope = |text: &String| Scope::parse(text).ok_or_else(|| Failure::usage(format!("`{text}` is no scope; write write, query, admin, metrics or backfill")));
+    let scope = |text: &String| {
+        Scope::parse(text).ok_or_else(|| Failure::usage(format!("`{text}` is no scope; write write, query, admin, metrics or backfill")))
+    };
     let scopes = scopes.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
     let now_ms = now_ms(super::data_dir(target).as_ref())?;
     let expires_ms = expires.map(|text| parse_ms(text, now_ms)).transpose()?;
@@ -68,7 +70,10 @@ async fn list(target: &Target) -> Result<(), Failure> {
 async fn revoke(target: &Target, id: &str) -> Result<(), Failure> {
     match side(target, |client| &client.admin_key).await? {
         Side::Server(client) => {
-            client.send(Method::DELETE, &format!("/api/admin/v1/keys/{}", crate::client::escape(id)), &[], bytes::Bytes::new()).await?.json()?;
+            client
+                .send(Method::DELETE, &format!("/api/admin/v1/keys/{}", crate::client::escape(id)), &[], bytes::Bytes::new())
+                .await?
+                .json()?;
         }
         Side::Own(own) => {
             let revoked = admin::revoke_key(&own.node.objects, id, own.node.clock.now_ms()).await;

@@ -11,12 +11,10 @@ pub(crate) mod status;
 mod verify;
 pub(crate) mod window;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tailors_model::{Clock, OrgId};
-use tailors_store::objects::local::LocalStore;
-use tailors_store::{Objects, RetrySettings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -69,7 +67,7 @@ async fn side(target: &Target, pick: fn(&ClientFile) -> &str) -> Result<Side, Fa
         return Ok(Side::Server(Client::new(url, key)?));
     };
     if !dir.exists() {
-        return Err(Failure::unavailable(format!("{} holds no store yet; start `tailors up --data {0}`", dir.path().display())));
+        return Err(no_store(&dir));
     }
     let Some(lock) = dir.try_lock()? else {
         let client = dir.client()?;
@@ -84,6 +82,10 @@ async fn side(target: &Target, pick: fn(&ClientFile) -> &str) -> Result<Side, Fa
     Ok(Side::Own(Box::new(OwnRoles { node, stop, roles })))
 }
 
+fn no_store(dir: &DataDir) -> Failure {
+    Failure::unavailable(format!("{} holds no store yet; start `tailors up --data {0}`", dir.path().display()))
+}
+
 fn now_ms(dir: Option<&DataDir>) -> Result<i64, Failure> {
     let offset_ms = dir.map_or(Ok(0), DataDir::clock_offset_ms)?;
     Ok(SystemClock { offset_ms }.now_ms())
@@ -95,7 +97,12 @@ pub(crate) async fn import_command(args: cli::Import) -> Result<(), Failure> {
     let client = match &dir {
         None => Client::new(args.target.url.as_deref().unwrap_or_default(), args.target.key.as_deref().unwrap_or_default())?,
         Some(dir) => {
-            let needs_up = || Failure::unavailable(format!("import needs a running server; start `tailors up --data {}` in another terminal", dir.path().display()));
+            let needs_up = || {
+                Failure::unavailable(format!(
+                    "import needs a running server; start `tailors up --data {}` in another terminal",
+                    dir.path().display()
+                ))
+            };
             if !dir.exists() || dir.try_lock()?.is_some() {
                 return Err(needs_up());
             }
@@ -106,7 +113,7 @@ pub(crate) async fn import_command(args: cli::Import) -> Result<(), Failure> {
     };
     let now_ms = now_ms(dir.as_ref())?;
     let at_ms = args.at.as_deref().map(|at| parse_ms(at, now_ms)).transpose()?;
-    let import = import::Import { file: &args.file, at_ms, rate: args.rate, backfill: args.backfill, now_ms };
+    let import = import::Import { file: &args.file, at_ms, rate: args.rate, now_ms };
     let sent = import::run(dir.as_ref(), &client, &import).await?;
     println!("sent {} points, accepted {}", sent.sent, sent.accepted);
     Ok(())
@@ -115,9 +122,10 @@ pub(crate) async fn import_command(args: cli::Import) -> Result<(), Failure> {
 /// `tailors verify`.
 pub(crate) async fn verify_command(args: cli::Verify) -> Result<(), Failure> {
     let dir = args.store.is_none().then(|| DataDir::new(&args.data));
-    let objects = match (&dir, &args.store) {
-        (Some(dir), _) => node::open_store(dir)?,
-        (None, store) => open_local(store.clone().unwrap_or_default())?,
+    let objects = match &dir {
+        Some(dir) if !dir.exists() => return Err(no_store(dir)),
+        Some(dir) => node::read_store(&dir.store())?,
+        None => node::read_store(&args.store.unwrap_or_default())?,
     };
     let now_ms = now_ms(dir.as_ref())?;
     let shift_ms = match &args.at {
@@ -135,10 +143,4 @@ pub(crate) async fn verify_command(args: cli::Verify) -> Result<(), Failure> {
         println!("{}", report.line());
     }
     if report.is_exact() { Ok(()) } else { Err(Failure::no("the stored points differ from the truth")) }
-}
-
-/// A local store by its path.
-fn open_local(path: PathBuf) -> Result<Objects, Failure> {
-    let store = LocalStore::open(&path).map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))?;
-    Ok(Objects::new(Arc::new(store), RetrySettings::default(), u64::from_le_bytes(node::random()?)))
 }

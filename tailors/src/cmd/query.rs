@@ -36,7 +36,11 @@ pub(crate) async fn run(args: Query) -> Result<(), Failure> {
     let parameters = [("query", args.query.clone()), ("start", seconds(start_ms)), ("end", seconds(end_ms)), ("step", seconds(step_ms))];
     let answer = ask(&args, &parameters).await?;
     if answer["status"] != "success" {
-        return Err(Failure::no(format!("{}: {}", answer["errorType"].as_str().unwrap_or("error"), answer["error"].as_str().unwrap_or_default())));
+        return Err(Failure::no(format!(
+            "{}: {}",
+            answer["errorType"].as_str().unwrap_or("error"),
+            answer["error"].as_str().unwrap_or_default()
+        )));
     }
     if args.json {
         println!("{answer}");
@@ -67,7 +71,8 @@ async fn ask(args: &Query, parameters: &[(&str, String)]) -> Result<Value, Failu
             let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
             let path = format!("/api/v1/query_range?{}", pairs.join("&"));
             let answer = client.send(reqwest::Method::GET, &path, &[], bytes::Bytes::new()).await?;
-            serde_json::from_slice(&answer.body).map_err(|_| Failure::unavailable(format!("the server answers {}: {}", answer.status, answer.text())))
+            serde_json::from_slice(&answer.body)
+                .map_err(|_| Failure::unavailable(format!("the server answers {}: {}", answer.status, answer.text())))
         }
         Side::Own(own) => {
             let settings = settings::load(None, std::env::vars(), &[])?;

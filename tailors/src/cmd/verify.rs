@@ -114,8 +114,9 @@ impl Spilled {
         let mut parts = BTreeSet::new();
         let (mut first_ms, mut last_ms, mut points) = (i64::MAX, i64::MIN, 0);
         truth::read_with(path, &mut identities, &mut |point, identities| {
-            for number in same.len()..identities.len() {
-                same.push(*numbers.entry(identities[number].clone()).or_insert(number as u32));
+            for identity in &identities[same.len()..] {
+                let number = same.len() as u32;
+                same.push(*numbers.entry(identity.clone()).or_insert(number));
             }
             let (series, time_ms) = (same[point.series as usize], point.time_ms + shift_ms);
             (first_ms, last_ms, points) = (first_ms.min(time_ms), last_ms.max(time_ms), points + 1);
@@ -181,13 +182,19 @@ async fn stored_points(
     part: u32,
     truth: &Spilled,
 ) -> Result<Vec<(Option<u32>, Record)>, Failure> {
-    let mut out = Vec::new();
+    let mut out = Stored { points: Vec::new(), unknown: BTreeMap::new() };
     for (shard, manifest) in snapshot.of_window(window) {
         for file in &manifest.files {
             read_file(objects, (shard, file), (org, window, part), truth, &mut out).await?;
         }
     }
-    Ok(out)
+    Ok(out.points)
+}
+
+struct Stored {
+    points: Vec<(Option<u32>, Record)>,
+    /// Series that the truth does not know get numbers of their own, down from the top, so that their doubles are seen too.
+    unknown: BTreeMap<Identity, u32>,
 }
 
 async fn read_file(
@@ -195,21 +202,22 @@ async fn read_file(
     (shard, file): (ShardId, &ManifestFile),
     (org, window, part): (OrgId, Window, u32),
     truth: &Spilled,
-    out: &mut Vec<(Option<u32>, Record)>,
+    out: &mut Stored,
 ) -> Result<(), Failure> {
     let damaged = |error| Failure::unavailable(format!("{}: {error}", file.key));
     let trailer = objects.get_range(&file.key, file.bytes.saturating_sub(ChunkIndex::TRAILER_BYTES as u64)..file.bytes).await?;
     let tail = ChunkIndex::tail_range(&trailer, file.bytes).map_err(damaged)?;
     let tail = objects.get_range(&file.key, tail).await?;
     let index = ChunkIndex::parse(shard, &tail, file.bytes).map_err(damaged)?;
-    // A series the truth does not know keeps a number of its own, beyond all known ones, so that its doubles are seen too.
     let mut wanted: BTreeMap<u32, (Option<u32>, u32)> = BTreeMap::new();
     for metric in index.metrics().iter().filter(|metric| metric.org == org && truth.metrics.contains(metric.metric.as_ref())) {
         for series in metric.series.clone() {
             let tags = index.tags(series).map_err(damaged)?;
-            let known = truth.numbers.get(&identity(&metric.metric, &tags)).copied();
+            let identity = identity(&metric.metric, &tags);
+            let known = truth.numbers.get(&identity).copied();
             if known.map_or(0, |number| number % PARTS) == part {
-                wanted.insert(series, (known, known.unwrap_or(u32::MAX - series)));
+                let next = u32::MAX - out.unknown.len() as u32;
+                wanted.insert(series, (known, known.unwrap_or_else(|| *out.unknown.entry(identity).or_insert(next))));
             }
         }
     }
@@ -223,7 +231,7 @@ async fn read_file(
             for (offset, value) in times.iter().zip(values) {
                 let time_ms = base_ms + i64::from(*offset);
                 if Window::of_ms(time_ms) == window && (truth.first_ms..=truth.last_ms).contains(&time_ms) {
-                    out.push((*known, Record { series: *number, time_ms, bits: value.to_bits() }));
+                    out.points.push((*known, Record { series: *number, time_ms, bits: value.to_bits() }));
                 }
             }
         });

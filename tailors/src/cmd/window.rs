@@ -25,7 +25,10 @@ pub(crate) async fn seal(args: WindowArgs) -> Result<(), Failure> {
 
 pub(crate) async fn build(args: WindowArgs, shard: Option<String>) -> Result<(), Failure> {
     let window = window_of(&args)?;
-    let shard: Option<ShardId> = shard.map(|text| text.parse()).transpose().map_err(|error: tailors_model::shard::ShardNameError| Failure::usage(error.to_string()))?;
+    let shard: Option<ShardId> = shard
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|error: tailors_model::shard::ShardNameError| Failure::usage(error.to_string()))?;
     let outcome = match side(&args.target, |client| &client.admin_key).await? {
         Side::Server(client) => client.post_json("/api/admin/v1/build", &json!({"window_ms": window.start_ms(), "shard": shard})).await?,
         Side::Own(own) => {

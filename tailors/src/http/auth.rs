@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde_json::json;
 use tailors_format::doc::Scope;
 use tailors_intake::{Authorizer, Principal, Unavailable};
@@ -28,12 +28,17 @@ impl Keys {
     /// The grant of a request's key if it has `scope`, else the reply that refuses it.
     #[allow(clippy::result_large_err, reason = "an axum response is the error by design")]
     pub(crate) async fn require(&self, headers: &HeaderMap, uri: &Uri, scope: Scope) -> Result<KeyGrant, Response> {
-        let unknown = || refuse(StatusCode::UNAUTHORIZED, "TLR-1401: no key, or an unknown, expired or revoked one; send Authorization: Bearer KEY");
+        let unknown =
+            || refuse(StatusCode::UNAUTHORIZED, "TLR-1401: no key, or an unknown, expired or revoked one; send Authorization: Bearer KEY");
         let key = tailors_intake::auth::key_of(headers, uri, false).ok_or_else(unknown)?;
         let grant = self.authenticator.authenticate(key.secret(), self.clock.now_ms()).await;
         let grant = grant.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("keys can't be looked up now: {error}")))?;
         let grant = grant.ok_or_else(unknown)?;
-        if grant.may(scope) { Ok(grant) } else { Err(refuse(StatusCode::FORBIDDEN, &format!("TLR-1403: this key lacks the scope {scope:?}"))) }
+        if grant.may(scope) {
+            Ok(grant)
+        } else {
+            Err(refuse(StatusCode::FORBIDDEN, &format!("TLR-1403: this key lacks the scope {scope:?}")))
+        }
     }
 }
 
@@ -41,7 +46,8 @@ impl Keys {
 impl Authorizer for Keys {
     async fn authorize(&self, key: &str, now_ms: i64) -> Result<Option<Principal>, Unavailable> {
         let grant = self.authenticator.authenticate(key, now_ms).await.map_err(|error| Unavailable(error.to_string()))?;
-        Ok(grant.and_then(|grant| Some(Principal { org: grant.org?, scopes: grant.scopes })))
+        // A key without an org has no scope that writes, so this org is never used.
+        Ok(grant.map(|grant| Principal { org: grant.org.unwrap_or(OrgId(0)), scopes: grant.scopes }))
     }
 }
 

@@ -74,10 +74,10 @@ async fn show_metrics(
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
-    if !peer.ip().is_loopback() {
-        if let Err(refusal) = keys.require(&headers, &uri, Scope::Metrics).await {
-            return refusal;
-        }
+    if !peer.ip().is_loopback()
+        && let Err(refusal) = keys.require(&headers, &uri, Scope::Metrics).await
+    {
+        return refusal;
     }
     metrics.render().into_response()
 }

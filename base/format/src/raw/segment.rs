@@ -1,79 +1,149 @@
-//! A log segment: a header, then frames without a trailer, in space allocated beforehand (zeros); markers say how far everything was fsynced.
+//! Bytes of a segment of the embedded log: header, frames of all partitions in the order of writing, markers between batches.
 //!
 //! ```text
-//!  0  magic        8 B  "tlr.seg\0"
-//!  8  major, minor u16, u16
+//!  0  magic        8   "tlrseg" 0 0 (version)
+//!  8  length       u32 bytes of the header, 32 + 16 per partition
 //! 12  epoch        u32
-//! 16  partition    u32
-//! 20  base offset  u64   no record of this segment is below it
-//! 28  identity     16 B  of the log, minted at random when it was created
-//! 44  reserved     16 B  0
-//! 60  crc          u32   CRC32C of 0..60, seeded "tailors segment header"
-//! 64  frames of this epoch and partition, offsets strictly increasing; markers between them; zeros to the end
-//!
-//! marker = a frame with partition u32::MAX, offset = the next record's, and this payload (36 B):
-//!  0  identity     16 B
-//! 16  partition    u32
-//! 20  base offset  u64
-//! 28  synced until u64   position in this segment up to which everything was fsynced before this marker was written
+//! 16  number       u64 of the segment
+//! 24  partitions   u32
+//! 28  per partition: previous end u64, base u64     base > previous end: offsets skipped at a start (chain head beyond log end)
+//!     crc          u32 CRC32C of all before it, seeded "tailors log segment" and the log's cluster id
+//! then frames ([`frame`]); a frame with partition u32::MAX is a marker; its payload is the cluster id, a random UUID (36 bytes of text) that
+//! no tenant knows, so that no payload can play a marker:
+//!     its offset = position in this file up to which everything was fsynced before the marker was written
+//! then zeros (allocated, not yet written) up to the end of the file
 //! ```
-//! What a bad frame means is decided by the markers of the whole segment: one that lies behind it and says "synced beyond it" makes it damage;
-//! without one it is a torn tail, and the writer cuts it off **by zeroing all bytes from `good_until`** (an old frame behind must never come to life again).
-//! Only zeros from a frame's edge to the end are a clean end. The identity inside a marker can't be known to a tenant, so no payload can play one.
-
-use tailors_model::limits::PAYLOAD_BYTES_MAX;
+//! In: a segment wholly in memory. Out: where its records lie, how far it is good, what is wrong with it. Names, fsyncs and cuts are the log's
+//! (`tailors_store::log::embedded`).
 
 use super::frame;
 use crate::FormatError;
 use crate::bytes::{Cursor, check_crc, seeded_crc};
 
-/// Bytes before the first frame.
-pub const HEADER_BYTES: usize = 64;
 /// Bytes of a marker.
-pub const MARKER_BYTES: usize = frame::HEADER_BYTES + MARKER_PAYLOAD_BYTES;
-/// Partition number that tells a marker from a record; no partition has it.
-pub const MARKER_PARTITION: u32 = u32::MAX;
+pub const MARKER_BYTES: u64 = (frame::HEADER_BYTES + CLUSTER_BYTES) as u64;
 
-const MARKER_PAYLOAD_BYTES: usize = 36;
+const MAGIC: [u8; 8] = *b"tlrseg\0\0";
 const WHAT: &str = "log segment";
-const MAGIC: &[u8; 8] = b"tlr.seg\0";
-const MAJOR: u16 = 0;
-const MINOR: u16 = 0;
-const SEED: &[u8] = b"tailors segment header";
+const HEADER_FIXED_BYTES: usize = 28;
+const MARKER_PARTITION: u32 = u32::MAX;
+/// Bytes of a cluster id, a UUID in text.
+const CLUSTER_BYTES: usize = 36;
 
-const _: () = assert!(MARKER_PAYLOAD_BYTES < PAYLOAD_BYTES_MAX as usize);
-
-/// Whose records a segment holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SegmentHeader {
-    /// Identity of the log.
-    pub identity: [u8; 16],
+/// What a segment says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The log's cluster id (UUID text); seeds the header's checksum and stands in every marker.
+    pub cluster: String,
     /// Epoch of the stream.
     pub epoch: u32,
-    /// Partition.
-    pub partition: u32,
-    /// No record of this segment has a lower offset.
-    pub base_offset: u64,
+    /// Number of the segment; the sequence has no gap.
+    pub number: u64,
+    /// Per partition: one past the last record of the segments before.
+    pub previous_ends: Vec<u64>,
+    /// Per partition: its first offset in this segment.
+    pub bases: Vec<u64>,
 }
 
-/// A record whose checksums are good.
+impl Header {
+    /// The header's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let length = header_bytes(self.bases.len());
+        let mut out = Vec::with_capacity(length);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&(length as u32).to_le_bytes());
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&(self.bases.len() as u32).to_le_bytes());
+        for (previous, base) in self.previous_ends.iter().zip(&self.bases) {
+            out.extend_from_slice(&previous.to_le_bytes());
+            out.extend_from_slice(&base.to_le_bytes());
+        }
+        let crc = seeded_crc(&header_seed(&self.cluster), &out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// The header at the start of a segment of the log `cluster`, and its length.
+    ///
+    /// # Errors
+    /// When it is not whole, or belongs to another log.
+    pub fn from_bytes(bytes: &[u8], cluster: &str) -> Result<(Self, usize), FormatError> {
+        let (mut header, length) = Self::unchecked(bytes)?;
+        check_header(&bytes[..length], cluster)?;
+        cluster.clone_into(&mut header.cluster);
+        Ok((header, length))
+    }
+
+    /// The header but for its checksum, which takes the cluster id to check; that is left empty. Its length is there in `bytes`.
+    fn unchecked(bytes: &[u8]) -> Result<(Self, usize), FormatError> {
+        let mut cursor = Cursor::new(WHAT, bytes);
+        if cursor.take(MAGIC.len())? != MAGIC {
+            return Err(FormatError::Magic { what: WHAT });
+        }
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(FormatError::invalid(WHAT, format!("{} bytes; places in a segment have 32 bits", bytes.len())));
+        }
+        let (length, epoch, number, partitions) = (cursor.u32()? as usize, cursor.u32()?, cursor.u64()?, cursor.u32()? as usize);
+        if partitions > bytes.len() / 16 || length != header_bytes(partitions) {
+            return Err(FormatError::invalid(WHAT, format!("{partitions} partitions in a header of {length} bytes")));
+        }
+        let (mut previous_ends, mut bases) = (Vec::with_capacity(partitions), Vec::with_capacity(partitions));
+        for _ in 0..partitions {
+            previous_ends.push(cursor.u64()?);
+            bases.push(cursor.u64()?);
+        }
+        cursor.u32()?;
+        Ok((Self { cluster: String::new(), epoch, number, previous_ends, bases }, length))
+    }
+}
+
+/// Checks the checksum that ends a whole header.
+fn check_header(header: &[u8], cluster: &str) -> Result<(), FormatError> {
+    let (body, crc) = header.split_at(header.len().saturating_sub(4));
+    check_crc("log segment header", &header_seed(cluster), body, Cursor::new(WHAT, crc).u32()?)
+}
+
+fn header_bytes(partitions: usize) -> usize {
+    HEADER_FIXED_BYTES + partitions * 16 + 4
+}
+
+fn header_seed(cluster: &str) -> Vec<u8> {
+    [b"tailors log segment".as_slice(), cluster.as_bytes()].concat()
+}
+
+/// Appends a marker; `synced_to` is the position up to which an fsync has returned before the marker is written.
+pub fn put_marker(out: &mut Vec<u8>, cluster: &str, epoch: u32, synced_to: u64) {
+    debug_assert_eq!(cluster.len(), CLUSTER_BYTES);
+    frame::encode(out, epoch, MARKER_PARTITION, synced_to, cluster.as_bytes());
+}
+
+/// Where a record of a known partition lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ScannedRecord {
+pub struct Entry {
     /// Its offset.
     pub offset: u64,
     /// Position of its frame in the segment.
-    pub start: u64,
-    /// One past its frame.
-    pub end: u64,
+    pub position: u32,
+    /// Bytes of its frame.
+    pub length: u32,
+}
+
+/// A whole record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Its partition.
+    pub partition: u32,
+    /// Where it lies.
+    pub entry: Entry,
 }
 
 /// What a scan concludes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// All frames are good, then zeros to the end.
     Clean,
-    /// A batch was being written when the machine stopped; nothing of it was acknowledged. In a segment that is not the newest of its partition
-    /// this is damage, for a segment is fsynced before the next one begins.
+    /// Bad bytes at the end that no marker vouches for: a batch was being written when the machine stopped; nothing of it was acknowledged.
     TornTail {
         /// Position of the bad frame.
         at: u64,
@@ -82,215 +152,187 @@ pub enum Verdict {
     Damage {
         /// Position of the first bad frame.
         at: u64,
-        /// First offset that may be lost there.
-        offset: u64,
+        /// What is wrong with it.
+        why: String,
     },
+    /// Only from [`scan`], which finds the log's cluster id in markers: there is none, so the header could not be checked. No batch of this
+    /// segment was written whole, so none was acknowledged.
+    NoMarker,
 }
 
-/// Bytes that were fsynced and are bad; what `--accept-log-damage` turns into an explicit hole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DamagedRange {
-    /// Position of the bad frame.
-    pub start: u64,
-    /// Position of the next good frame.
-    pub end: u64,
-    /// First offset lost.
-    pub from_offset: u64,
-    /// One past the last offset that may be lost.
-    pub to_offset: u64,
-}
-
-/// What a segment holds.
+/// What a scan says of a segment's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scan {
     /// Its header.
-    pub header: SegmentHeader,
-    /// Its good records in offset order; behind damage too.
-    pub records: Vec<ScannedRecord>,
-    /// Position after the last good frame: where writing goes on, after everything from here on was zeroed.
+    pub header: Header,
+    /// Whole records in the order of the file, so those of a partition in offset order.
+    pub records: Vec<Record>,
+    /// End of the last whole frame (or header) before the tail.
     pub good_until: u64,
-    /// Highest position that a good marker says was fsynced.
-    pub synced_until: u64,
-    /// The next record's offset, as far as this segment knows.
-    pub next_offset: u64,
+    /// Greatest position a marker vouches for.
+    pub synced_to: u64,
+    /// Bad bytes below `synced_to`: position and why.
+    pub damage: Vec<(u64, String)>,
+    /// Bytes behind `good_until` are not all zero: a torn tail.
+    pub torn: bool,
     /// Damage, if there is any, else a torn tail, if there is one.
     pub verdict: Verdict,
-    /// Every damaged range.
-    pub damaged: Vec<DamagedRange>,
 }
 
-/// The header's bytes.
-pub fn encode_header(header: &SegmentHeader) -> [u8; HEADER_BYTES] {
-    let mut out = [0; HEADER_BYTES];
-    out[..8].copy_from_slice(MAGIC);
-    out[8..10].copy_from_slice(&MAJOR.to_le_bytes());
-    out[10..12].copy_from_slice(&MINOR.to_le_bytes());
-    out[12..16].copy_from_slice(&header.epoch.to_le_bytes());
-    out[16..20].copy_from_slice(&header.partition.to_le_bytes());
-    out[20..28].copy_from_slice(&header.base_offset.to_le_bytes());
-    out[28..44].copy_from_slice(&header.identity);
-    let crc = seeded_crc(SEED, &out[..60]);
-    out[60..].copy_from_slice(&crc.to_le_bytes());
-    out
-}
-
-/// The header at the start of a segment.
-pub fn decode_header(bytes: &[u8]) -> Result<SegmentHeader, FormatError> {
-    let mut cursor = Cursor::new(WHAT, bytes);
-    if cursor.take(8)? != MAGIC {
-        return Err(FormatError::Magic { what: WHAT });
-    }
-    let (major, _minor) = (cursor.u16()?, cursor.u16()?);
-    let (epoch, partition, base_offset) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
-    let mut identity = [0; 16];
-    identity.copy_from_slice(cursor.take(16)?);
-    let reserved = cursor.take(16)?;
-    if major != MAJOR {
-        return Err(FormatError::Unknown { what: WHAT, field: "major version", number: u64::from(major) });
-    }
-    check_crc(WHAT, SEED, &bytes[..60], cursor.u32()?)?;
-    if reserved.iter().any(|byte| *byte != 0) {
-        return Err(FormatError::invalid(WHAT, "reserved bytes are not zero"));
-    }
-    Ok(SegmentHeader { identity, epoch, partition, base_offset })
-}
-
-/// Whether nothing was ever written: a crash between allocation and header.
-pub fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
-}
-
-/// Appends a marker; `synced_until` is the position up to which an fsync has returned before this is written.
-pub fn encode_marker(out: &mut Vec<u8>, header: &SegmentHeader, next_offset: u64, synced_until: u64) {
-    let mut payload = [0; MARKER_PAYLOAD_BYTES];
-    payload[..16].copy_from_slice(&header.identity);
-    payload[16..20].copy_from_slice(&header.partition.to_le_bytes());
-    payload[20..28].copy_from_slice(&header.base_offset.to_le_bytes());
-    payload[28..].copy_from_slice(&synced_until.to_le_bytes());
-    frame::encode(out, header.epoch, MARKER_PARTITION, next_offset, &payload);
-}
-
-/// Reads a whole segment. Its header must be good; anything else that is wrong with it is in the result.
-pub fn scan(bytes: &[u8]) -> Result<Scan, FormatError> {
-    let header = decode_header(bytes)?;
-    let mut scan = Scan {
-        header,
-        records: Vec::new(),
-        good_until: HEADER_BYTES as u64,
-        synced_until: 0,
-        next_offset: header.base_offset,
-        verdict: Verdict::Clean,
-        damaged: Vec::new(),
-    };
-    let mut at = HEADER_BYTES;
-    // Highest "synced until" of the whole segment, looked for at the first bad frame only.
-    let mut synced_of_all = None;
-    while at < bytes.len() {
-        if let Some(frame_len) = take_frame(bytes, at, &mut scan) {
-            at += frame_len;
-            scan.good_until = at as u64;
-            continue;
-        }
-        if is_blank(&bytes[at..]) {
-            break;
-        }
-        let synced = *synced_of_all
-            .get_or_insert_with(|| markers_from(bytes, at, &header).map(|m| m.synced_until).fold(scan.synced_until, u64::max));
-        if synced <= at as u64 {
-            if scan.damaged.is_empty() {
-                scan.verdict = Verdict::TornTail { at: at as u64 };
+impl Scan {
+    /// The records of each partition of the header.
+    pub fn by_partition(&self) -> Vec<Vec<Entry>> {
+        let mut index = vec![Vec::new(); self.header.bases.len()];
+        for record in &self.records {
+            if let Some(entries) = index.get_mut(record.partition as usize) {
+                entries.push(record.entry);
             }
-            break;
         }
-        let offset = scan.next_offset;
-        if scan.damaged.is_empty() {
-            scan.verdict = Verdict::Damage { at: at as u64, offset };
+        index
+    }
+
+    fn judged(mut self) -> Self {
+        self.verdict = match self.damage.first() {
+            Some((at, why)) => Verdict::Damage { at: *at, why: why.clone() },
+            None if self.torn => Verdict::TornTail { at: self.good_until },
+            None => Verdict::Clean,
+        };
+        self
+    }
+}
+
+/// Reads a segment without its log's directory beside it: the cluster id is taken from the segment's own markers, and the header's checksum
+/// proves it. For people and tools; the log itself knows its id and uses [`scan_frames`].
+///
+/// # Errors
+/// When the header is bad; anything else that is wrong is in the result.
+pub fn scan(bytes: &[u8]) -> Result<Scan, FormatError> {
+    let (mut header, header_len) = Header::unchecked(bytes)?;
+    let cluster = find_cluster(bytes, &header, header_len)?;
+    let known = cluster.is_some();
+    header.cluster = cluster.unwrap_or_default();
+    let mut found = scan_frames(bytes, &header, header_len, |_| {});
+    if !known {
+        found.verdict = Verdict::NoMarker;
+    }
+    Ok(found)
+}
+
+/// The cluster id of the first marker that the header's checksum agrees with; `None` when there is no marker.
+fn find_cluster(bytes: &[u8], header: &Header, header_len: usize) -> Result<Option<String>, FormatError> {
+    let (mut at, mut searching) = (header_len, false);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let Ok((decoded, used)) = frame::decode(rest) else {
+            let Some(ahead) = next_header(rest, header.epoch, header.bases.len()) else { break };
+            (at, searching) = (at + ahead, true);
+            continue;
+        };
+        if decoded.partition == MARKER_PARTITION
+            && decoded.payload.len() == CLUSTER_BYTES
+            && let Ok(cluster) = std::str::from_utf8(decoded.payload)
+        {
+            match check_header(&bytes[..header_len], cluster) {
+                Ok(()) => return Ok(Some(cluster.to_owned())),
+                // In an unbroken row of frames this is a true marker, so it is the header that is bad. Behind bad bytes it may be a payload's.
+                Err(error) if !searching => return Err(error),
+                Err(_) => {}
+            }
         }
-        let good = next_good(bytes, at, &scan).unwrap_or(Good { position: bytes.len(), offset });
-        scan.damaged.push(DamagedRange { start: at as u64, end: good.position as u64, from_offset: offset, to_offset: good.offset });
-        scan.next_offset = scan.next_offset.max(good.offset);
-        at = good.position;
+        at += used;
     }
-    Ok(scan)
+    Ok(None)
 }
 
-/// Takes the frame at `at` into the scan when it is good and belongs here; its length.
-fn take_frame(bytes: &[u8], at: usize, scan: &mut Scan) -> Option<usize> {
-    if let Some(marker) = marker_at(bytes, at, &scan.header) {
-        if marker.next_offset < scan.next_offset {
-            return None;
-        }
-        scan.synced_until = scan.synced_until.max(marker.synced_until);
-        scan.next_offset = marker.next_offset;
-        return Some(MARKER_BYTES);
-    }
-    let (frame, frame_len) = frame::decode(&bytes[at..]).ok()?;
-    let fits = frame.epoch == scan.header.epoch && frame.partition == scan.header.partition && frame.offset >= scan.next_offset;
-    if !fits || frame.offset == u64::MAX {
-        return None;
-    }
-    scan.records.push(ScannedRecord { offset: frame.offset, start: at as u64, end: (at + frame_len) as u64 });
-    scan.next_offset = frame.offset + 1;
-    Some(frame_len)
-}
-
-struct Marker {
-    position: usize,
-    next_offset: u64,
-    synced_until: u64,
-}
-
-/// The marker of this very segment at `at`.
-fn marker_at(bytes: &[u8], at: usize, header: &SegmentHeader) -> Option<Marker> {
-    let rest = bytes.get(at..)?;
-    if !rest.starts_with(&marker_start(header)) {
-        return None;
-    }
-    let (frame, _) = frame::decode(rest).ok()?;
-    let mut cursor = Cursor::new(WHAT, frame.payload);
-    let ours =
-        cursor.take(16).ok()? == header.identity && cursor.u32().ok()? == header.partition && cursor.u64().ok()? == header.base_offset;
-    let synced_until = cursor.u64().ok()?;
-    (ours && synced_until <= at as u64).then_some(Marker { position: at, next_offset: frame.offset, synced_until })
-}
-
-/// The first bytes of every marker of a segment: length, epoch, partition.
-fn marker_start(header: &SegmentHeader) -> [u8; 12] {
-    let mut start = [0; 12];
-    start[..4].copy_from_slice(&(MARKER_PAYLOAD_BYTES as u32).to_le_bytes());
-    start[4..8].copy_from_slice(&header.epoch.to_le_bytes());
-    start[8..].copy_from_slice(&MARKER_PARTITION.to_le_bytes());
-    start
-}
-
-/// All good markers from `from` on, whatever lies between them.
-fn markers_from<'a>(bytes: &'a [u8], from: usize, header: &'a SegmentHeader) -> impl Iterator<Item = Marker> + 'a {
-    // A marker starts with its length; looking for that byte first keeps a walk over 64 MiB short.
-    (from..bytes.len().saturating_sub(MARKER_BYTES - 1))
-        .filter(|at| bytes[*at] == MARKER_PAYLOAD_BYTES as u8)
-        .filter_map(|at| marker_at(bytes, at, header))
-}
-
-struct Good {
-    position: usize,
-    /// Offsets from the expected one up to this one may be lost.
-    offset: u64,
-}
-
-/// Where the row of frames goes on behind a bad one: right after it where its header is good, else at the next marker (the only thing that can be
-/// recognised for certain amid any bytes; what lies between is given up with it).
-fn next_good(bytes: &[u8], at: usize, scan: &Scan) -> Option<Good> {
-    if bytes[at..].starts_with(&marker_start(&scan.header)) && frame::peek_len(&bytes[at..]) == Ok(MARKER_BYTES) {
-        // A bad marker; no record is lost with it.
-        return Some(Good { position: (at + MARKER_BYTES).min(bytes.len()), offset: scan.next_offset });
-    }
-    if let Ok(bad) = frame::decode_header(&bytes[at..]) {
-        let position = at.checked_add(bad.frame_len).filter(|position| *position <= bytes.len());
-        let ours = bad.epoch == scan.header.epoch && bad.partition == scan.header.partition && bad.offset >= scan.next_offset;
-        if let Some(position) = position.filter(|_| ours && bad.offset < u64::MAX) {
-            return Some(Good { position, offset: bad.offset + 1 });
+/// Reads all frames of a segment that is wholly in memory; `each` gets the payload of every record. Bad bytes with a good marker beyond them
+/// that vouches for them are damage; bad bytes at the end that no marker vouches for are a torn tail.
+pub fn scan_frames(bytes: &[u8], header: &Header, header_len: usize, mut each: impl FnMut(&[u8])) -> Scan {
+    let mut found = Scan {
+        header: header.clone(),
+        records: Vec::new(),
+        good_until: header_len as u64,
+        synced_to: header_len as u64,
+        damage: Vec::new(),
+        torn: false,
+        verdict: Verdict::Clean,
+    };
+    let mut expected = header.bases.clone();
+    let mut at = header_len;
+    let mut bad: Option<(usize, String)> = None;
+    // Records behind bad bytes count only once a marker vouches for the bad bytes: else all of it is the torn tail.
+    let mut pending: Vec<(Record, &[u8])> = Vec::new();
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let strict = bad.is_none() && found.damage.is_empty();
+        match take_frame(rest, header, &expected, strict) {
+            Ok((decoded, used)) => {
+                if decoded.partition == MARKER_PARTITION {
+                    found.synced_to = found.synced_to.max(decoded.offset.min(at as u64));
+                } else {
+                    let entry = Entry { offset: decoded.offset, position: at as u32, length: used as u32 };
+                    expected[decoded.partition as usize] = decoded.offset + 1;
+                    pending.push((Record { partition: decoded.partition, entry }, decoded.payload));
+                }
+                at += used;
+                if bad.as_ref().is_some_and(|(from, _)| found.synced_to > *from as u64) {
+                    found.damage.extend(bad.take().map(|(from, why)| (from as u64, why)));
+                }
+                if bad.is_none() {
+                    found.good_until = at as u64;
+                    for (record, payload) in pending.drain(..) {
+                        each(payload);
+                        found.records.push(record);
+                    }
+                }
+            }
+            Err(why) => {
+                let from = bad.get_or_insert((at, why)).0;
+                match next_header(rest, header.epoch, expected.len()) {
+                    Some(ahead) => at += ahead,
+                    None => {
+                        found.torn = !is_zero(&bytes[from..]);
+                        return found.judged();
+                    }
+                }
+            }
         }
     }
-    let marker = markers_from(bytes, at + 1, &scan.header).find(|marker| marker.next_offset >= scan.next_offset)?;
-    Some(Good { position: marker.position, offset: marker.next_offset })
+    found.torn = bad.is_some();
+    found.judged()
+}
+
+static ZEROS: [u8; 4_096] = [0; 4_096];
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
+}
+
+fn take_frame<'a>(rest: &'a [u8], header: &Header, expected: &[u64], strict: bool) -> Result<(frame::Frame<'a>, usize), String> {
+    let (decoded, used) = frame::decode(rest).map_err(|error| error.to_string())?;
+    if decoded.epoch != header.epoch {
+        return Err(format!("a frame of epoch {}", decoded.epoch));
+    }
+    if decoded.partition == MARKER_PARTITION {
+        if decoded.payload.len() != CLUSTER_BYTES || decoded.payload != header.cluster.as_bytes() {
+            return Err("a marker of another log".to_owned());
+        }
+        return Ok((decoded, used));
+    }
+    match expected.get(decoded.partition as usize) {
+        // No record has the last offset there is: the one after it could not be told.
+        Some(next) if decoded.offset < u64::MAX && (decoded.offset == *next || (!strict && decoded.offset > *next)) => Ok((decoded, used)),
+        _ => Err(format!("a frame of partition {} offset {}, which can't be here", decoded.partition, decoded.offset)),
+    }
+}
+
+/// Distance to the next place, at least one byte on, that has a good frame header of this log.
+fn next_header(rest: &[u8], epoch: u32, partitions: usize) -> Option<usize> {
+    let last = rest.len().checked_sub(frame::HEADER_BYTES)?;
+    let zeros = rest.chunks(ZEROS.len()).take_while(|chunk| is_zero(chunk)).count() * ZEROS.len();
+    (zeros.saturating_sub(frame::HEADER_BYTES).max(1)..=last).find(|ahead| {
+        let candidate = &rest[*ahead..];
+        // Cheap test first: most candidates are inside payloads, or zeros.
+        candidate[4..8] == epoch.to_le_bytes()
+            && candidate[..24] != [0; 24]
+            && frame::decode_header(candidate)
+                .is_ok_and(|header| header.partition == MARKER_PARTITION || (header.partition as usize) < partitions)
+    })
 }

@@ -1,7 +1,6 @@
-//! Frames, segments and raw files: every prefix, every bit, every cut.
+//! Frames and raw files: every prefix, every bit, every cut.
 
 use super::file::{self, ExtentKey, FrameIter, RawFileWriter};
-use super::segment::{self, HEADER_BYTES, SegmentHeader, Verdict};
 use super::{file::RawFile, frame};
 use crate::FormatError;
 
@@ -132,110 +131,4 @@ fn the_frame_index_has_an_entry_per_mib() {
     assert!(base > 1_900_000 && base <= 3_000_000);
     let first = FrameIter::new(&raw.bytes[base as usize..extent.end as usize], base, 3_000_000, extent.end).next();
     assert!(first.expect("one").expect("good").0 >= 3_000_000);
-}
-
-const HEADER: SegmentHeader = SegmentHeader { identity: [7; 16], epoch: 1, partition: 4, base_offset: 10 };
-
-/// Two batches, each ended by a marker of what was synced before it, a lone marker when `covered`, then zeros. Also the edges of all frames.
-fn segment(covered: bool) -> (Vec<u8>, Vec<usize>) {
-    let mut bytes = segment::encode_header(&HEADER).to_vec();
-    let mut edges = vec![bytes.len()];
-    let mut synced = bytes.len();
-    for batch in 0..2u64 {
-        for place in 0..2u64 {
-            bytes.extend(framed(4, 10 + batch * 2 + place, 20));
-            edges.push(bytes.len());
-        }
-        segment::encode_marker(&mut bytes, &HEADER, 12 + batch * 2, synced as u64);
-        edges.push(bytes.len());
-        synced = bytes.len();
-    }
-    if covered {
-        segment::encode_marker(&mut bytes, &HEADER, 14, synced as u64);
-        edges.push(bytes.len());
-    }
-    bytes.resize(bytes.len() + 300, 0);
-    (bytes, edges)
-}
-
-#[test]
-fn segments_scan_clean_with_zeros_behind() {
-    let (bytes, edges) = segment(true);
-    let scan = segment::scan(&bytes).expect("scans");
-    assert_eq!(
-        (scan.header, scan.verdict, scan.next_offset, scan.good_until),
-        (HEADER, Verdict::Clean, 14, *edges.last().expect("edge") as u64)
-    );
-    assert_eq!(scan.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [10, 11, 12, 13]);
-    assert_eq!(scan.synced_until, edges[6] as u64);
-    assert!(segment::scan(&bytes[..63]).is_err());
-    assert!(segment::is_blank(&[0; 64]) && !segment::is_blank(&bytes));
-    assert_eq!(segment::scan(&bytes[..HEADER_BYTES]).expect("scans").verdict, Verdict::Clean);
-}
-
-#[test]
-fn a_torn_write_is_a_torn_tail_and_never_damage() {
-    // What a crash leaves of the second batch: everything before it was synced, it and its marker arrived in any part.
-    let (bytes, edges) = segment(false);
-    for cut in edges[3] + 1..*edges.last().expect("edge") {
-        let mut torn = bytes.clone();
-        torn[cut..].fill(0);
-        let scan = segment::scan(&torn).expect("scans");
-        let edge = edges.iter().rfind(|edge| **edge <= cut).expect("edge");
-        // Ending in zeros, a frame may be whole already.
-        if scan.good_until == *edge as u64 && *edge != cut {
-            assert_eq!(scan.verdict, Verdict::TornTail { at: *edge as u64 }, "cut {cut}");
-        } else {
-            assert_eq!(scan.verdict, Verdict::Clean, "cut {cut}");
-        }
-        // A later page arrived, an earlier one did not.
-        let mut holed = bytes.clone();
-        holed[edges[3]..cut].fill(0);
-        let scan = segment::scan(&holed).expect("scans");
-        let blank = segment::is_blank(&holed[edges[3]..]);
-        let verdict = if blank { Verdict::Clean } else { Verdict::TornTail { at: edges[3] as u64 } };
-        assert_eq!((scan.verdict, scan.good_until), (verdict, edges[3] as u64), "hole to {cut}");
-        assert_eq!(scan.next_offset, 12);
-    }
-}
-
-#[test]
-fn every_flipped_bit_below_a_marker_is_damage_and_above_it_a_torn_tail() {
-    let (bytes, edges) = segment(true);
-    let (synced, end) = (edges[6] * 8, edges[7] * 8);
-    for bit in 0..end {
-        let mut bad = bytes.clone();
-        bad[bit / 8] ^= 1 << (bit % 8);
-        if bit < HEADER_BYTES * 8 {
-            assert!(segment::scan(&bad).is_err(), "bit {bit}");
-            continue;
-        }
-        let at = *edges.iter().rfind(|edge| **edge <= bit / 8).expect("edge") as u64;
-        let scan = segment::scan(&bad).expect("scans");
-        if bit >= synced {
-            assert_eq!((scan.verdict, scan.records.len()), (Verdict::TornTail { at }, 4), "bit {bit}");
-            continue;
-        }
-        assert!(matches!(scan.verdict, Verdict::Damage { at: found, .. } if found == at), "bit {bit}: {:?}", scan.verdict);
-        // What is behind the damage is still found, and nothing is made up.
-        assert_eq!((scan.next_offset, scan.good_until, scan.damaged.len()), (14, edges[7] as u64, 1), "bit {bit}");
-        let damage = scan.damaged[0];
-        let lost = (10..14).filter(|offset| scan.records.iter().all(|record| record.offset != *offset));
-        assert!(lost.clone().all(|offset| (damage.from_offset..damage.to_offset).contains(&offset)), "bit {bit}");
-        assert!(lost.count() <= 2, "bit {bit}");
-    }
-}
-
-#[test]
-fn a_payload_can_not_play_a_marker() {
-    // A tenant knows everything but the identity.
-    let mut fake = Vec::new();
-    segment::encode_marker(&mut fake, &SegmentHeader { identity: [8; 16], ..HEADER }, 12, 90);
-    let mut bytes = segment::encode_header(&HEADER).to_vec();
-    let at = bytes.len();
-    let mut out = Vec::new();
-    frame::encode(&mut out, 1, 4, 10, &fake);
-    out[0] ^= 1;
-    bytes.extend(out);
-    assert_eq!(segment::scan(&bytes).expect("scans").verdict, Verdict::TornTail { at: at as u64 });
 }

@@ -31,12 +31,21 @@ pub(super) fn query(mut answer: Answer, limit: usize, bytes_max: u64) -> Respons
         .iter()
         .map(|(from, to, why)| format!("partial answer: [{from}, {to}) ms can't be read: {why} [{}]", error::DATA))
         .collect();
-    let length = match &mut answer.value {
-        Value::Vector(samples) if limit > 0 && samples.len() > limit => Some(samples.truncate(limit)),
-        Value::Matrix(series) if limit > 0 && series.len() > limit => Some(series.truncate(limit)),
-        _ => None,
+    let most = if limit == 0 { usize::MAX } else { limit };
+    let found = match &mut answer.value {
+        Value::Vector(samples) => {
+            let found = samples.len();
+            samples.truncate(most);
+            found
+        }
+        Value::Matrix(series) => {
+            let found = series.len();
+            series.truncate(most);
+            found
+        }
+        _ => 0,
     };
-    if length.is_some() {
+    if found > most {
         warnings.push("results truncated due to limit".to_owned());
     }
     let mut out = format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"{}\",\"result\":", answer.value.type_name());

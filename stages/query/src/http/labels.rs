@@ -145,7 +145,7 @@ pub(super) async fn metadata(State(deps): State<QueryDeps>, request: Request) ->
     let mut lookup = Lookup::of(&deps, request).await?;
     let used = lookup.source.coverage(lookup.params.org, lookup.from_ms, lookup.to_ms).used;
     let windows: BTreeSet<i64> = used.iter().map(|used| used.window_ms).collect();
-    if let Some(first) = windows.iter().rev().take(METADATA_WINDOWS).last() {
+    if let Some(first) = windows.iter().rev().take(METADATA_WINDOWS).next_back() {
         lookup.from_ms = lookup.from_ms.max(*first);
     }
     let wanted = lookup.params.get("metric").map(str::to_owned);

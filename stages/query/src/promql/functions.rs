@@ -298,6 +298,8 @@ fn bucket_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
         return f64::NAN;
     }
     let mut rank = q * total;
+    // A rank that is NaN lies above every bucket, as in Prometheus.
+    #[allow(clippy::neg_cmp_op_on_partial_ord)]
     let at = buckets[..last].partition_point(|bucket| !(bucket.1 >= rank));
     if at == last {
         return buckets[last - 1].0;

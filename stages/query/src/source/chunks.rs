@@ -153,12 +153,12 @@ impl Unread {
 
 impl Pinned {
     /// Keys of the snapshot that a range touches and that may hold this org.
-    fn in_range<'a, T>(
-        map: &'a BTreeMap<(Window, ShardId), T>,
+    fn in_range<T>(
+        map: &BTreeMap<(Window, ShardId), T>,
         org: OrgId,
         from_ms: i64,
         to_ms: i64,
-    ) -> impl Iterator<Item = (Window, ShardId, &'a T)> {
+    ) -> impl Iterator<Item = (Window, ShardId, &T)> {
         let first = (Window::of_ms(from_ms), ShardId::Mod { count: 0, index: 0 });
         let inside = map.range(first..).take_while(move |((window, _), _)| window.start_ms() < to_ms);
         inside.filter(move |((_, shard), _)| holds(*shard, org)).map(|((window, shard), value)| (*window, *shard, value))

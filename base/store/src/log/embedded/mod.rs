@@ -11,7 +11,6 @@
 //! ```
 
 mod files;
-mod layout;
 mod reader;
 mod recovery;
 mod segment;

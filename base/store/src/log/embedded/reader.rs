@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tailors_format::raw::frame;
+use tailors_format::raw::segment::{Entry, Header, scan_frames};
 
-use super::layout::{self, Entry, Header};
 use super::segment::View;
 use crate::log::{LogBatch, LogError, LogRecord};
 
@@ -154,6 +154,6 @@ impl Rescan {
         let mut bytes = vec![0; self.used as usize];
         let failed = |why: String| LogError::Damaged(format!("{}: {why}", self.path.display()));
         self.file.read_exact_at(&mut bytes, 0).map_err(|error| failed(error.to_string()))?;
-        Ok(layout::scan(&bytes, &self.header, self.header_len, |_| {}).records)
+        Ok(scan_frames(&bytes, &self.header, self.header_len, |_| {}).by_partition())
     }
 }

@@ -8,9 +8,9 @@ use std::time::UNIX_EPOCH;
 
 use tailors_format::payload::read_header;
 use tailors_format::raw::frame;
+use tailors_format::raw::segment::{Entry, Header, MARKER_BYTES, put_marker, scan_frames};
 
 use super::files::{classify, sync_dir};
-use super::layout::{self, Header, MARKER_BYTES};
 use super::segment::{Cache, Segment, View, list, name, sync, write_all};
 use crate::log::LogError;
 
@@ -115,13 +115,14 @@ fn load(start: &Start<'_>, number: u64, last: bool) -> Result<Option<Loaded>, Lo
     header.previous_ends.resize(start.partitions, 0);
     header.bases.resize(start.partitions, 0);
     let mut received_max_us = None;
-    let found = layout::scan(&bytes, &header, header_len, |payload| {
+    let found = scan_frames(&bytes, &header, header_len, |payload| {
         received_max_us = received_max_us.max(read_header(payload).ok().map(|header| header.received_at_us));
     });
+    let index = found.by_partition();
     let ends: Vec<u64> =
-        found.records.iter().zip(&header.bases).map(|(records, base)| records.last().map_or(*base, |last| last.offset + 1)).collect();
+        index.iter().zip(&header.bases).map(|(records, base)| records.last().map_or(*base, |last| last.offset + 1)).collect();
     for hole in &found.damage {
-        let first: Vec<String> = first_lost(&found, &header, hole.0);
+        let first: Vec<String> = first_lost(&index, &header, hole.0);
         damage(start, format!("{} position {}: {}: {}", name(number), hole.0, first.join(" or "), hole.1))?;
     }
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
@@ -142,7 +143,7 @@ fn load(start: &Start<'_>, number: u64, last: bool) -> Result<Option<Loaded>, Lo
         used,
         allocated: if last { used } else { metadata.len() },
         received_max_us: received_max_us.unwrap_or(0),
-        index: Some(found.records),
+        index: Some(index),
         used_at: 0,
     };
     let lost_bytes_max = if found.damage.is_empty() { 0 } else { used };
@@ -150,8 +151,8 @@ fn load(start: &Start<'_>, number: u64, last: bool) -> Result<Option<Loaded>, Lo
 }
 
 /// Which records bad bytes at `position` may have been: the next one of each partition.
-fn first_lost(found: &layout::Scan, header: &Header, position: u64) -> Vec<String> {
-    let lost = found.records.iter().zip(&header.bases).enumerate().map(|(partition, (records, base))| {
+fn first_lost(index: &[Vec<Entry>], header: &Header, position: u64) -> Vec<String> {
+    let lost = index.iter().zip(&header.bases).enumerate().map(|(partition, (records, base))| {
         let before = records.partition_point(|entry| u64::from(entry.position) < position);
         let offset = before.checked_sub(1).map_or(*base, |last| records[last].offset + 1);
         // Only a partition with a jump right there can have lost a record, unless nothing of it follows.
@@ -186,7 +187,7 @@ fn firm_up(file: &std::fs::File, path: &Path, start: &Start<'_>, used: u64) -> R
     sync(file, path, true)?;
     let failed = |error: std::io::Error| classify(&format!("closing {}", path.display()), &error);
     let mut marker = Vec::new();
-    layout::put_marker(&mut marker, start.cluster, start.epoch, used);
+    put_marker(&mut marker, start.cluster, start.epoch, used);
     let end = match write_all(file, &marker, used) {
         Ok(()) => used + MARKER_BYTES,
         Err(error) => match failed(error) {

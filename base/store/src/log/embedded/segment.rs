@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, pwrite};
+use tailors_format::raw::segment::{Entry, Header};
 
 use super::files::{classify, sync_dir};
-use super::layout::{Entry, Header};
 use crate::log::LogError;
 
 /// Name of a segment file.

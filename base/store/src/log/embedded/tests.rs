@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicUsize;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tailors_format::raw::segment as layout;
 use tailors_model::ManualClock;
 
 use super::*;
@@ -215,19 +216,20 @@ async fn flipped_bits_are_found() {
     let whole = std::fs::read(&path).expect("reads");
     let identity = EmbeddedLog::identity(dir.path(), || [0; 16]).expect("identity");
     let (header, header_len) = layout::Header::from_bytes(&whole, &identity.cluster).expect("header");
-    let truth = layout::scan(&whole, &header, header_len, |_| {});
+    let truth = layout::scan_frames(&whole, &header, header_len, |_| {});
     assert!(truth.damage.is_empty() && !truth.torn);
+    assert_eq!(layout::scan(&whole).as_ref(), Ok(&truth), "the id is found in the file itself");
     for bit in 0..whole.len() * 8 {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let Ok((header, header_len)) = layout::Header::from_bytes(&bytes, &identity.cluster) else { continue };
-        let found = layout::scan(&bytes, &header, header_len, |_| {});
+        let found = layout::scan_frames(&bytes, &header, header_len, |_| {});
         let same = found.records == truth.records;
         assert!(!found.damage.is_empty() || same, "bit {bit}: a record vanished silently");
     }
     for cut in 0..whole.len() {
         if let Ok((header, header_len)) = layout::Header::from_bytes(&whole[..cut], &identity.cluster) {
-            let found = layout::scan(&whole[..cut], &header, header_len, |_| {});
+            let found = layout::scan_frames(&whole[..cut], &header, header_len, |_| {});
             assert!(found.damage.is_empty() && found.good_until <= cut as u64);
         }
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tailors_format::raw::frame;
+use tailors_format::raw::segment::{Entry, Header, MARKER_BYTES, put_marker};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::files::classify;
-use super::layout::{Header, MARKER_BYTES, put_marker};
 use super::segment::{self, Segment, View};
 use super::{EmbeddedLogSettings, Fsync};
 use crate::log::{LogError, StreamIdentity};
@@ -287,7 +287,7 @@ impl Writer {
             segment.received_max_us = segment.received_max_us.max(received_max_us);
             for (partition, offset, range) in written {
                 let entry =
-                    super::layout::Entry { offset: *offset, position: (begin + range.start as u64) as u32, length: range.len() as u32 };
+                    Entry { offset: *offset, position: (begin + range.start as u64) as u32, length: range.len() as u32 };
                 if let Some(index) = segment.index.as_mut() {
                     index[*partition as usize].push(entry);
                 }
