@@ -73,7 +73,9 @@ impl Dataset {
 
 /// [`Dataset::fingerprint`] of a part; timestamps are milliseconds from the window's start.
 pub(crate) fn fingerprint(timestamps: &[u32], values: &[f64]) -> u64 {
-    let one = |(time, value): (&u32, &f64)| (value.to_bits() ^ u64::from(*time).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let one = |(time, value): (&u32, &f64)| {
+        (value.to_bits() ^ u64::from(*time).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    };
     timestamps.iter().zip(values).map(one).fold(0, |sum, point: u64| sum.wrapping_add(point.wrapping_mul(point | 1)))
 }
 
@@ -158,7 +160,8 @@ pub(crate) fn kind_of(metric: &[u8], series: &SeriesColumn) -> usize {
     if let Some(digit) = metric.strip_prefix(b"bench_kind").and_then(|rest| rest.first()) {
         return usize::from(digit.wrapping_sub(b'0'));
     }
-    let host = series.tags.iter().find(|tag| &tag.key[..] == b"host").and_then(|tag| std::str::from_utf8(tag.value.strip_prefix(b"host-")?).ok());
+    let host =
+        series.tags.iter().find(|tag| &tag.key[..] == b"host").and_then(|tag| std::str::from_utf8(tag.value.strip_prefix(b"host-")?).ok());
     let number: usize = host.and_then(|digits| digits.parse().ok()).unwrap_or(0);
     if metric == b"fleet_value" { number / 20 % 5 } else { 1 }
 }

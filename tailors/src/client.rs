@@ -36,6 +36,13 @@ impl Answer {
     /// The body as JSON if the status is 2xx, else what the server said.
     pub(crate) fn json(&self) -> Result<Value, Failure> {
         if !self.status.is_success() {
+            // Admin routes say a plain no, and wrong arguments, as the command itself would.
+            let said = serde_json::from_slice::<Value>(&self.body).ok().and_then(|body| Some(body["error"].as_str()?.to_owned()));
+            match (self.status, said) {
+                (StatusCode::CONFLICT, Some(said)) => return Err(Failure::no(said)),
+                (StatusCode::BAD_REQUEST, Some(said)) => return Err(Failure::usage(said)),
+                _ => {}
+            }
             return Err(Failure::unavailable(format!("the server answers {}: {}", self.status, self.text())));
         }
         serde_json::from_slice(&self.body).map_err(|error| Failure::unavailable(format!("the server's answer is no JSON: {error}")))

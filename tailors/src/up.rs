@@ -108,7 +108,10 @@ async fn write_client_file(dir: &DataDir, node: &Node, listen: SocketAddr) -> Re
     let url = format!("http://{listen}");
     let now_ms = node.clock.now_ms();
     if let Ok(client) = dir.client() {
-        dir.write_client(&ClientFile { url: url.clone(), ..client })?;
+        // Untouched when it is true already: a start must not need space on a full disk.
+        if client.url != url {
+            dir.write_client(&ClientFile { url: url.clone(), ..client })?;
+        }
     } else {
         let make = async |org: Option<u32>, scopes: &[Scope]| {
             let request = KeyRequest { org, scopes: scopes.to_vec(), expires_ms: None };

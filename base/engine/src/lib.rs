@@ -12,7 +12,7 @@ mod reader;
 pub mod session;
 pub mod stream;
 
-pub use error::{EngineError, find_error};
+pub use error::{EngineError, find_error, is_out_of_memory};
 pub use keep::RawKeep;
 pub use raw::{RawExtent, RawSource, RawSplit, RawSplitExec, plan_splits, raw_schema};
 pub use session::LocalSession;

@@ -34,6 +34,13 @@ impl LocalSession {
         Ok(Self { task: Arc::new(task), memory })
     }
 
+    /// The same session with batches of another size.
+    pub fn with_batch_rows(&self, batch_rows: usize) -> Self {
+        let config = self.task.session_config().clone().with_batch_size(batch_rows.max(1));
+        let task = TaskContext::default().with_session_config(config).with_runtime(self.task.runtime_env());
+        Self { task: Arc::new(task), memory: Arc::clone(&self.memory) }
+    }
+
     /// The pool as the plans see it: what is reserved here is counted.
     pub fn memory(&self) -> Arc<dyn MemoryPool> {
         Arc::clone(&self.memory) as Arc<dyn MemoryPool>

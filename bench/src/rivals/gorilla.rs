@@ -7,9 +7,9 @@
 //! ```
 
 use super::Measured;
+use crate::Outcome;
 use crate::data::{Dataset, fingerprint, label_lines};
 use crate::timing::{best_s, time};
-use crate::Outcome;
 
 const STAMP_BITS: [u32; 3] = [14, 17, 20];
 

@@ -13,9 +13,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::Measured;
+use crate::Outcome;
 use crate::data::{Dataset, START_S, fingerprint, tags_text};
 use crate::timing::{best_s, time};
-use crate::Outcome;
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 1 << 16;

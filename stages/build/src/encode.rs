@@ -85,7 +85,6 @@ impl Operator for Encoder {
             let row = Row::of(batch, at)?;
             let bucket = row.bucket;
             if self.open.as_ref().is_some_and(|open| open.bucket != bucket) {
-                drop(row);
                 self.close().await?;
                 number = None;
             }
@@ -96,7 +95,7 @@ impl Operator for Encoder {
                 open.batches.push(batch.clone());
                 open.batches.len() as u32 - 1
             });
-            open.add(batch_number, at as u32, &Row::of(batch, at)?)?;
+            open.add(batch_number, at as u32, &row)?;
         }
         Ok(Vec::new())
     }

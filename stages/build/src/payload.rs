@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use tailors_format::payload::{Labels, Run, decode_labels, decode_runs, read_header};
 use tailors_model::{PayloadHeader, RouteTable, ShardId, Window};

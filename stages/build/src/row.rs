@@ -234,7 +234,7 @@ fn payloads(bytes: &[u8]) -> Result<Vec<Order>, FormatError> {
     let mut cursor = Cursor::new("payloads of a row", bytes);
     let mut out = Vec::with_capacity(bytes.len() / 24);
     while cursor.remaining() > 0 {
-        let received_at_us = cursor.u64()? as i64;
+        let received_at_us = cursor.i64()?;
         out.push(Order { received_at_us, epoch: cursor.u32()?, partition: cursor.u32()?, offset: cursor.u64()?, index: 0 });
     }
     Ok(out)

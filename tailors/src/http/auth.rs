@@ -28,16 +28,17 @@ impl Keys {
     /// The grant of a request's key if it has `scope`, else the reply that refuses it.
     #[allow(clippy::result_large_err, reason = "an axum response is the error by design")]
     pub(crate) async fn require(&self, headers: &HeaderMap, uri: &Uri, scope: Scope) -> Result<KeyGrant, Response> {
+        let none = || refuse(StatusCode::UNAUTHORIZED, "TLR-1101: no API key in the request; send Authorization: Bearer KEY");
         let unknown =
-            || refuse(StatusCode::UNAUTHORIZED, "TLR-1401: no key, or an unknown, expired or revoked one; send Authorization: Bearer KEY");
-        let key = tailors_intake::auth::key_of(headers, uri, false).ok_or_else(unknown)?;
+            || refuse(StatusCode::UNAUTHORIZED, "TLR-1102: the key is unknown, expired or revoked; `tailors key list` shows the valid ones");
+        let key = tailors_intake::auth::key_of(headers, uri, false).ok_or_else(none)?;
         let grant = self.authenticator.authenticate(key.secret(), self.clock.now_ms()).await;
-        let grant = grant.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("keys can't be looked up now: {error}")))?;
+        let grant = grant.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("TLR-1104: keys can't be looked up now: {error}")))?;
         let grant = grant.ok_or_else(unknown)?;
         if grant.may(scope) {
             Ok(grant)
         } else {
-            Err(refuse(StatusCode::FORBIDDEN, &format!("TLR-1403: this key lacks the scope {scope:?}")))
+            Err(refuse(StatusCode::FORBIDDEN, &format!("TLR-1103: this key lacks the scope {scope:?}")))
         }
     }
 }
@@ -58,7 +59,7 @@ pub(super) async fn require_query(State(keys): State<Arc<Keys>>, mut request: Re
         Err(refusal) => return refusal,
     };
     let Some(org) = grant.org else {
-        return refuse(StatusCode::FORBIDDEN, "TLR-1403: this key belongs to no org; use one made with `tailors key create --org`");
+        return refuse(StatusCode::FORBIDDEN, "TLR-1103: this key belongs to no org; use one made with `tailors key create --org`");
     };
     request.extensions_mut().insert::<OrgId>(org);
     next.run(request).await

@@ -1,3 +1,5 @@
+//! Chunk files: bit-exact round trips, equal bytes for any input order, every prefix and flipped bit an error.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag, window::WINDOW_MS};

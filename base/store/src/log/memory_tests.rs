@@ -1,3 +1,5 @@
+//! The in-memory log: conformance and each injectable fault.
+
 use std::sync::Arc;
 
 use super::*;

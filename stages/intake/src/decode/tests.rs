@@ -1,3 +1,5 @@
+//! Decoders: whole requests against an independent encoder, every prefix, single flipped bits.
+
 use prost::Message;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Decompression: each encoding, its limits, and bombs.
+
 use std::io::Write;
 
 use super::*;

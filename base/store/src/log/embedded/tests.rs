@@ -1,3 +1,5 @@
+//! The embedded log: conformance, kills, torn tails and damage, full disks, fsync errors.
+
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 

@@ -286,8 +286,7 @@ impl Writer {
             segment.used = position;
             segment.received_max_us = segment.received_max_us.max(received_max_us);
             for (partition, offset, range) in written {
-                let entry =
-                    Entry { offset: *offset, position: (begin + range.start as u64) as u32, length: range.len() as u32 };
+                let entry = Entry { offset: *offset, position: (begin + range.start as u64) as u32, length: range.len() as u32 };
                 if let Some(index) = segment.index.as_mut() {
                     index[*partition as usize].push(entry);
                 }

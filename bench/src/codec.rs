@@ -1,0 +1,356 @@
+//! Bench `codec`: bytes per point of whole chunk files (labels and checksums in), and what writing and reading them costs on one core.
+//!
+//! In: the host recording, and base/synth's `mix`, `month`, `fleet`, each in one window. Every file is read back and compared before it counts.
+//! Parts of a file have no reach of their own; the entropy that bounds a decimal metric is computed from the very data.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tailors_format::chunk::{BucketInput, ChunkFile, ChunkIndex, ChunkReport, DecodeScratch, assemble, encode_bucket, verify_file};
+use tailors_model::{OrgId, ShardId};
+
+use crate::Outcome;
+use crate::data::{self, Dataset, KINDS, SPAN, fingerprint};
+use crate::report::Row;
+use crate::rivals::{Measured, gorilla, parquet, zstd};
+use crate::timing::{best_s, keep, time};
+
+const BYTES_PER_POINT: &str = "B/point";
+const SPEED: &str = "M points/s/core";
+/// A query's step, milliseconds.
+const STEP_MS: u32 = 60_000;
+/// Decimal metrics of `mix` whose increments are few enough to count: the others have more symbols than the data has room for.
+const DECIMAL_METRICS: [&str; 9] = [
+    "app.gauge",
+    "app.requests.total",
+    "container.requests",
+    "system.cpu.user",
+    "system.disk.in_use",
+    "system.io.w_s",
+    "system.load.1",
+    "system.net.bytes_rcvd",
+    "system.uptime",
+];
+/// (kind, reach in month, reach in fleet, VictoriaMetrics, Prometheus), bytes/point.
+const KIND_REACH: [(usize, f64, f64, f64, f64); 5] = [
+    (0, 0.72, 0.72, 0.721, 6.53),
+    (1, 0.535, 0.535, 0.607, 2.12),
+    (2, 0.0003, 0.0003, 0.0003, 0.51),
+    (3, 0.675, 0.62, 0.720, 1.46),
+    (4, 6.16, 6.16, 5.44, 6.81),
+];
+
+/// All rows.
+pub(crate) fn run(host: &Path, quick: bool) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
+    measure_host(&data::host(host)?, quick, &mut rows)?;
+    measure_mix(&data::mix(quick), quick, &mut rows)?;
+    measure_kinds(&data::month(), quick, &mut rows)?;
+    measure_kinds(&data::fleet(quick), quick, &mut rows)?;
+    Ok(rows)
+}
+
+fn shard() -> ShardId {
+    ShardId::of_org(OrgId(1), 64)
+}
+
+/// Files of a data set, opened.
+struct Stored {
+    files: Vec<(ChunkFile, ChunkIndex)>,
+    points: u64,
+    encode_s: f64,
+}
+
+impl Stored {
+    /// Encodes, checks every byte, compares every point.
+    fn of(dataset: &Dataset) -> Outcome<Self> {
+        let (files, encode_s) = time(|| encode(&dataset.buckets));
+        let (mut opened, mut sum) = (Vec::new(), 0u64);
+        for file in files? {
+            let index = verify_file(shard(), &file.bytes)?;
+            opened.push((file, index));
+        }
+        let stored = Self { points: dataset.points(), files: opened, encode_s };
+        stored.read(&mut |_, times, values| sum = sum.wrapping_add(fingerprint(times, values)))?;
+        if sum != dataset.fingerprint() {
+            return Err(format!("{}: read back other points than were written", dataset.name).into());
+        }
+        Ok(stored)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|(file, _)| file.bytes.len() as u64).sum()
+    }
+
+    fn bytes_per_point(&self) -> f64 {
+        self.bytes() as f64 / self.points as f64
+    }
+
+    fn reports(&self) -> Vec<ChunkReport> {
+        self.files.iter().map(|(_, index)| index.report()).collect()
+    }
+
+    fn read(&self, each: &mut dyn FnMut(u32, &[u32], &[f64])) -> Outcome<()> {
+        let mut scratch = DecodeScratch::default();
+        for (file, index) in &self.files {
+            let all: Vec<u32> = (0..index.series_len()).collect();
+            for read in index.plan_reads(&all) {
+                index.decode(&read, &file.bytes[read.range.start as usize..read.range.end as usize], &mut scratch, each)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_s(&self) -> Outcome<f64> {
+        best_s(5, 2.0, || self.read(&mut |_, times, values| keep(times, values)))
+    }
+
+    /// Opening by the trailer, decoding all, and a sum per step as a query takes it.
+    fn scan_s(&self) -> Outcome<f64> {
+        best_s(5, 2.0, || -> Outcome<Vec<f64>> {
+            let mut sums = vec![0.0; (SPAN.span_ms / STEP_MS) as usize + 1];
+            for (file, _) in &self.files {
+                let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64)?;
+                std::hint::black_box(ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64)?);
+            }
+            self.read(&mut |_, times, values| add_per_step(times, values, &mut sums))?;
+            Ok(sums)
+        })
+    }
+}
+
+fn add_per_step(times: &[u32], values: &[f64], sums: &mut [f64]) {
+    let (mut start, mut rest) = (0, times);
+    while let Some(first) = rest.first() {
+        let step = first / STEP_MS;
+        let n = rest.partition_point(|time| *time < (step + 1) * STEP_MS);
+        sums[step as usize] += values[start..start + n].iter().sum::<f64>();
+        (start, rest) = (start + n, &rest[n..]);
+    }
+}
+
+fn encode(buckets: &[BucketInput]) -> Outcome<Vec<ChunkFile>> {
+    let encoded = buckets.iter().map(encode_bucket).collect::<Result<Vec<_>, _>>()?;
+    Ok(assemble(shard(), SPAN, encoded)?)
+}
+
+/// Rivals of a data set, all measured now.
+struct Rivals([(&'static str, Measured); 4]);
+
+impl Rivals {
+    fn of(dataset: &Dataset) -> Outcome<Self> {
+        Ok(Self([
+            ("Parquet+zstd", parquet::measure(dataset, parquet::Values::Dictionary)?),
+            ("Parquet+zstd split", parquet::measure(dataset, parquet::Values::ByteStreamSplit)?),
+            ("zstd-3", zstd::measure(dataset)?),
+            ("Gorilla", gorilla::measure(dataset)?),
+        ]))
+    }
+
+    fn beside(&self, row: Row, value: impl Fn(&Measured) -> f64) -> Row {
+        self.0.iter().fold(row, |row, (name, measured)| row.rival(name, value(measured)))
+    }
+
+    fn sizes(&self, row: Row, points: u64) -> Row {
+        self.beside(row, |measured| measured.bytes as f64 / points as f64)
+    }
+
+    /// The smaller of both Parquets, bytes.
+    fn parquet_bytes(&self) -> usize {
+        self.0[0].1.bytes.min(self.0[1].1.bytes)
+    }
+
+    fn zstd_decode_s(&self) -> f64 {
+        self.0[2].1.decode_s
+    }
+}
+
+fn measure_host(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
+    let (stored, rivals) = (Stored::of(dataset)?, Rivals::of(dataset)?);
+    let size = Row::lower("host: size", stored.bytes_per_point(), BYTES_PER_POINT).reach(0.33);
+    rows.push(rivals.sizes(size, stored.points).recorded("VictoriaMetrics", 1.31).recorded("Prometheus", 1.67));
+    push_parts(dataset.name, &stored, rows);
+    push_speeds(dataset, &stored, &rivals, false, quick, rows)
+}
+
+fn measure_mix(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
+    let (stored, rivals) = (Stored::of(dataset)?, Rivals::of(dataset)?);
+    let reach = 0.54 * rivals.parquet_bytes() as f64 / stored.points as f64;
+    rows.push(rivals.sizes(Row::lower("mix: size", stored.bytes_per_point(), BYTES_PER_POINT).reach(reach), stored.points));
+    push_parts(dataset.name, &stored, rows);
+    for name in DECIMAL_METRICS {
+        let Some(bucket) = dataset.buckets.iter().find(|bucket| bucket.metric == name.as_bytes()) else {
+            return Err(format!("mix has no metric {name}").into());
+        };
+        let reports = stored.reports();
+        let (bytes, points) = reports
+            .iter()
+            .flat_map(|report| &report.metrics)
+            .filter(|metric| metric.metric == name)
+            .fold((0, 0), |sum, metric| (sum.0 + metric.bytes, sum.1 + metric.points));
+        let entropy = entropy_bytes(bucket);
+        let row = Row::lower(format!("mix: values of {name}"), bytes as f64 / points as f64, BYTES_PER_POINT).reach(1.03 * entropy + 0.005);
+        rows.push(row.rival("order-0 entropy", entropy));
+    }
+    push_speeds(dataset, &stored, &rivals, true, quick, rows)
+}
+
+/// Month and fleet: exact, and kind by kind what the whole file grows by (values, index, labels) when the kind is in it.
+fn measure_kinds(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
+    let (stored, rivals) = (Stored::of(dataset)?, Rivals::of(dataset)?);
+    let name = dataset.name;
+    let is_month = name == "month";
+    let (reach, victoria, prometheus) = if is_month { (1.625, 1.55, 3.53) } else { (1.075, 1.07, 2.84) };
+    let size = Row::lower(format!("{name}: size"), stored.bytes_per_point(), BYTES_PER_POINT).reach(reach);
+    rows.push(rivals.sizes(size, stored.points).recorded("VictoriaMetrics", victoria).recorded("Prometheus", prometheus));
+    push_parts(name, &stored, rows);
+    for (kind, month, fleet, victoria, prometheus) in KIND_REACH {
+        let others = dataset.without(|metric, series| data::kind_of(metric, series) == kind);
+        let without: usize = encode(&others.buckets)?.iter().map(|file| file.bytes.len()).sum();
+        let points = stored.points - others.points();
+        let grown = stored.bytes() as f64 - without as f64;
+        let row = Row::lower(format!("{name}: {}", KINDS[kind]), grown / points as f64, BYTES_PER_POINT).reach(if is_month {
+            month
+        } else {
+            fleet
+        });
+        rows.push(row.recorded("VictoriaMetrics", victoria).recorded("Prometheus", prometheus));
+    }
+    if is_month {
+        return Ok(());
+    }
+    push_speeds(dataset, &stored, &rivals, false, quick, rows)?;
+    push_one_series(dataset, &stored, rows)
+}
+
+fn push_parts(name: &str, stored: &Stored, rows: &mut Vec<Row>) {
+    let mut parts: BTreeMap<usize, (&'static str, u64)> = BTreeMap::new();
+    let reports = stored.reports();
+    for report in &reports {
+        for (place, (part, bytes)) in report.parts.iter().enumerate() {
+            parts.entry(place).or_insert((part, 0)).1 += bytes;
+        }
+    }
+    for (part, bytes) in parts.into_values() {
+        rows.push(Row::lower(format!("{name}: of it {part}"), bytes as f64 / stored.points as f64, BYTES_PER_POINT));
+    }
+    let part_bytes = |wanted: &str| {
+        reports.iter().flat_map(|report| &report.parts).filter(|(part, _)| *part == wanted).map(|(_, bytes)| *bytes).sum::<u64>()
+    };
+    let series: u64 = reports.iter().map(|report| report.series).sum();
+    let index = part_bytes("labels") + part_bytes("series index");
+    rows.push(Row::lower(format!("{name}: labels and series index"), index as f64 / series as f64, "B/series"));
+}
+
+/// The reach of issue 5 is for `mix`; the others show how it varies with the data.
+fn push_speeds(dataset: &Dataset, stored: &Stored, rivals: &Rivals, has_reach: bool, quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
+    let name = dataset.name;
+    let speed = |seconds: f64| stored.points as f64 / seconds / 1e6;
+    let encode_s = best_s(if quick { 2 } else { 3 }, 3.0, || encode(&dataset.buckets))?.min(stored.encode_s);
+    let (decode_s, scan_s) = (stored.decode_s()?, stored.scan_s()?);
+    let reach = |row: Row, reach: f64| if has_reach { row.reach(reach) } else { row };
+    let encode = reach(Row::higher(format!("{name}: encode"), speed(encode_s), SPEED), 30.0);
+    rows.push(rivals.beside(encode, |measured| speed(measured.encode_s)));
+    let decode = reach(Row::higher(format!("{name}: page decode"), speed(decode_s), SPEED), 280.0);
+    rows.push(rivals.beside(decode, |measured| speed(measured.decode_s)));
+    let scan = reach(Row::higher(format!("{name}: whole-file scan"), speed(scan_s), SPEED), 250.0);
+    rows.push(rivals.beside(scan, |measured| speed(measured.decode_s)).recorded("VictoriaMetrics", 125.0).recorded("Prometheus", 19.0));
+    let ratio = reach(Row::higher(format!("{name}: page decode / zstd-3's"), rivals.zstd_decode_s() / decode_s, "x"), 1.5);
+    rows.push(ratio.rival("zstd-3", 1.0));
+    Ok(())
+}
+
+/// One series of 4 h at 1 s, the median of several two-decimal gauges: index (or footer) cached, bytes in memory.
+fn push_one_series(dataset: &Dataset, stored: &Stored, rows: &mut Vec<Row>) -> Outcome<()> {
+    let cached = parquet::Cached::open(parquet::write(dataset, parquet::Values::ByteStreamSplit)?)?;
+    let (mut ours, mut theirs, mut gorillas) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut first, mut scratch) = (0, DecodeScratch::default());
+    for (metric, series) in dataset.series() {
+        let points = series.values.len();
+        let row = first;
+        first += points;
+        if data::kind_of(metric, series) != 0 || ours.len() == 20 {
+            continue;
+        }
+        ours.push(best_s(20, 0.05, || read_one(stored, metric, &series.tags, points, &mut scratch))? * 1e6);
+        theirs.push(
+            best_s(5, 0.1, || cached.rows(row, points).and_then(|n| if n == points { Ok(()) } else { Err("Parquet: other rows".into()) }))?
+                * 1e6,
+        );
+        let stream = gorilla::encode(&series.timestamps, &series.values);
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        gorillas.push(
+            best_s(10, 0.05, || -> Outcome<()> {
+                gorilla::decode(&stream, &mut times, &mut values);
+                Ok(())
+            })? * 1e6,
+        );
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let row = Row::lower("fleet: one 4 h series from memory", median(ours), "us").reach(60.0);
+    rows.push(row.rival("Parquet, footer cached", median(theirs)).rival("Gorilla, bytes at hand", median(gorillas)));
+    Ok(())
+}
+
+/// Selects the series by its labels, plans, decodes.
+fn read_one(stored: &Stored, metric: &[u8], tags: &[tailors_model::Tag], points: usize, scratch: &mut DecodeScratch) -> Outcome<f64> {
+    let (mut sum, mut got) = (0.0, 0);
+    for (file, index) in &stored.files {
+        let Ok(place) = index.metrics().binary_search_by(|entry| (entry.org, &entry.metric[..]).cmp(&(data::ORG, metric))) else {
+            continue;
+        };
+        let selected = index.select(data::ORG, place, &mut |own| own == tags)?;
+        for read in index.plan_reads(&selected) {
+            index.decode(&read, &file.bytes[read.range.start as usize..read.range.end as usize], scratch, &mut |_, _, values| {
+                got += values.len();
+                sum += values.first().copied().unwrap_or(0.0);
+            })?;
+        }
+    }
+    if got == points { Ok(sum) } else { Err(format!("{got} points of {points} of one series").into()) }
+}
+
+/// Order-0 entropy of a metric's increments or of its values, whichever is less, bytes per point, with Miller and Madow's correction.
+fn entropy_bytes(bucket: &BucketInput) -> f64 {
+    // Ten thousandths hold every decimal of base/synth exactly.
+    let scaled = |value: &f64| (value * 10_000.0).round() as i64;
+    let (mut values, mut increments): (BTreeMap<i64, u64>, BTreeMap<i64, u64>) = Default::default();
+    for series in &bucket.series {
+        for value in &series.values {
+            *values.entry(scaled(value)).or_default() += 1;
+        }
+        for pair in series.values.windows(2) {
+            *increments.entry(scaled(&pair[1]) - scaled(&pair[0])).or_default() += 1;
+        }
+    }
+    bits(&values).min(bits(&increments)) / 8.0
+}
+
+fn bits(counts: &BTreeMap<i64, u64>) -> f64 {
+    let total = counts.values().sum::<u64>() as f64;
+    let plain: f64 = counts.values().map(|count| -(*count as f64) * (*count as f64 / total).log2()).sum::<f64>() / total;
+    plain + (counts.len().saturating_sub(1)) as f64 / (2.0 * total) * std::f64::consts::LOG2_E
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_of_a_coin_is_a_bit() {
+        let counts = BTreeMap::from([(0, 500_000), (1, 500_000)]);
+        assert!((bits(&counts) - 1.0).abs() < 1e-5);
+        assert_eq!(bits(&BTreeMap::from([(3, 9)])), 0.0);
+    }
+
+    #[test]
+    fn sums_per_step_take_every_point_once() {
+        let times: Vec<u32> = (0..300).map(|second| second * 1_000).collect();
+        let mut sums = vec![0.0; 6];
+        add_per_step(&times, &[1.0; 300], &mut sums);
+        assert_eq!(sums, [60.0, 60.0, 60.0, 60.0, 60.0, 0.0]);
+    }
+}

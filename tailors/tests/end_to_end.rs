@@ -1,0 +1,385 @@
+//! The whole path of a point through the real binary: import, seal, build, query and verify, with kills, bad input and a full disk on the way.
+#![allow(clippy::disallowed_methods, reason = "these tests wait for another process by the real clock")]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{Background, CLOSED_WINDOW, CLOSED_WINDOW_MS, EXACT, OPEN_WINDOW, Server, next, run, series, wait_until, write_request};
+
+/// Series of `hand_made`.
+const SERIES: u32 = 6;
+/// Seconds of `hand_made`.
+const SECONDS: i64 = 600;
+/// First second of `hand_made`, in the closed window by `--at`.
+const AT: &str = "2026-11-20T05:00:00Z";
+/// Unix seconds of `AT`.
+const AT_S: i64 = CLOSED_WINDOW_MS / 1_000 + 3_600;
+/// The same in the window that is still open.
+const AT_OPEN: &str = "2026-11-20T17:30:00Z";
+
+/// Value of a series in a second: counters with resets, full mantissas, constants, and the corners of a double.
+fn value(number: u32, second: i64) -> f64 {
+    match number {
+        0 => (second * 7 % 2_000) as f64,
+        1 => (second as f64 * 0.37).sin() * 1e3,
+        2 => 42.0,
+        3 => (second % 100) as f64 / 100.0,
+        4 => [0.0, -0.0, f64::MIN_POSITIVE / 4.0, f64::MAX, f64::INFINITY, f64::NEG_INFINITY][(second % 6) as usize],
+        _ => 1e15 + second as f64,
+    }
+}
+
+/// Rows of a truth file, in time order.
+fn hand_made() -> Vec<String> {
+    let mut rows = Vec::new();
+    for second in 0..SECONDS {
+        for number in 0..SERIES {
+            rows.push(format!("{},e2e.metric,\"host:h{number},role:a,role:b,bare\",{:?}", 1_700_000_000 + second, value(number, second)));
+        }
+    }
+    rows
+}
+
+fn write_csv(path: &Path, rows: &[String]) {
+    std::fs::write(path, format!("timestamp,metric,tags,value\n{}\n", rows.join("\n"))).expect("writes");
+}
+
+/// What Prometheus' rate gives for points each second in (at - 60 s, at].
+fn rate_1m(number: u32, at: i64) -> f64 {
+    let points: Vec<f64> = (at - 59..=at).map(|second| value(number, second)).collect();
+    let resets: f64 = points.windows(2).filter(|two| two[1] < two[0]).map(|two| two[0]).sum();
+    let increase = points[59] - points[0] + resets;
+    // 59 s are sampled; the first point lies 1 s after the start of the range: within 1.1 steps, so the range is extrapolated to, unless zero comes first.
+    let to_zero = 59.0 * (points[0] / increase);
+    increase * ((59.0 + 1f64.min(to_zero)) / 59.0) / 60.0
+}
+
+#[test]
+fn a_point_travels_the_whole_way() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(&temp.path().join("data"), &["--set", "build.enabled=false"]);
+    let csv = temp.path().join("points.csv");
+    let rows = hand_made();
+    write_csv(&csv, &rows);
+    let file = csv.to_str().expect("UTF-8");
+    let total = rows.len() as u64;
+    let at = |at: &'static str| server.with_data(&["import", file, "--at", at]).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let import = |time: &'static str| run(&at(time).iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    let verify = |truth: &str, time: &str| server.run(&["verify", "--truth", truth, "--at", time]);
+
+    // A window that is over, and the one that runs.
+    assert_eq!(import(AT).trim(), format!("sent {total} points, accepted {total}"));
+    assert_eq!(import(AT_OPEN).trim(), format!("sent {total} points, accepted {total}"));
+    for (window, time) in [(CLOSED_WINDOW, AT), (OPEN_WINDOW, AT_OPEN)] {
+        server.seal_and_build(window);
+        let joined = verify(file, time);
+        assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+        let row = server.status_of(window);
+        for (field, expected) in [("points", json!(total)), ("late", json!(0)), ("corrupt", json!(0)), ("state", json!("built"))] {
+            assert_eq!(row[field], expected, "{field} of {row}");
+        }
+        assert!(row["bytes_per_point"].as_f64().is_some_and(|size| size > 0.0 && size < 48.0), "{row}");
+        assert!(row["seal"]["kind"].is_string() && row["generation"].is_u64() && row["shard"].is_string(), "{row}");
+        assert_eq!(row["bytes"].as_f64().expect("bytes") / total as f64, row["bytes_per_point"].as_f64().expect("size"));
+    }
+    assert_eq!(server.status_of(CLOSED_WINDOW)["seal"]["kind"], "closed");
+    assert_eq!(server.status_of(CLOSED_WINDOW)["max_timestamp_ms"], (AT_S + SECONDS - 1) * 1_000);
+    answers_equal_the_file(&server);
+    planted_differences_are_found(&server, temp.path(), &rows);
+
+    // Sent again: a late seal, a new generation, the same points.
+    import(AT);
+    server.seal_and_build(CLOSED_WINDOW);
+    let joined = verify(file, AT);
+    assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+    let row = server.status_of(CLOSED_WINDOW);
+    assert_eq!((&row["points"], &row["duplicates"], &row["late"]), (&json!(total), &json!(total), &json!(total)), "{row}");
+    assert_eq!((&row["seal"]["kind"], &row["generation"]), (&json!("late"), &json!(2)), "{row}");
+    answers_equal_the_file(&server);
+}
+
+fn answers_equal_the_file(server: &Server) {
+    let end_s = AT_S + SECONDS - 1;
+    let rows = server.query("e2e_metric[10m]", &end_s.to_string());
+    assert_eq!(rows.len(), SERIES as usize);
+    for row in rows {
+        assert_eq!((&row["metric"]["role"], &row["metric"]["bare"]), (&json!("a,b"), &json!("true")));
+        let number = row["metric"]["host"].as_str().and_then(|host| host[1..].parse().ok()).expect("a number");
+        let points = row["values"].as_array().expect("values");
+        assert_eq!(points.len(), SECONDS as usize);
+        for (second, point) in (0..).zip(points) {
+            assert_eq!(point[0].as_f64().expect("time"), (AT_S + second) as f64);
+            let have: f64 = point[1].as_str().expect("text").parse().expect("a number");
+            assert_eq!(have.to_bits(), value(number, second).to_bits(), "h{number} at {second}");
+        }
+    }
+    for (number, second) in [(0, 59), (0, 290), (0, 599), (5, 300)] {
+        let rows = server.query(&format!("rate(e2e_metric{{host=\"h{number}\"}}[1m])"), &(AT_S + second).to_string());
+        let have: f64 = rows[0]["value"][1].as_str().expect("text").parse().expect("a number");
+        let expected = rate_1m(number, second);
+        assert!((have - expected).abs() <= expected.abs() * 1e-12, "rate of h{number} at {second}: {have}, not {expected}");
+    }
+    let (start, end) = (AT_S.to_string(), (AT_S + 9).to_string());
+    let table = server.run(&["query", "e2e_metric{host=\"h2\"}", "--start", &start, "--end", &end, "--step", "1s", "--csv"]).ok();
+    assert_eq!(table.lines().filter(|line| line.ends_with(",42")).count(), 10, "{table}");
+}
+
+fn planted_differences_are_found(server: &Server, temp: &Path, rows: &[String]) {
+    let mut planted = rows.to_vec();
+    let (head, text) = planted[601].rsplit_once(',').expect("a value");
+    let bits = text.parse::<f64>().expect("a number").to_bits() + 1;
+    planted[601] = format!("{head},{:?}", f64::from_bits(bits));
+    for at in [1_800, 900, 333] {
+        planted.remove(at);
+    }
+    planted.push("1700000100.5,e2e.metric,\"host:h1,role:a,role:b,bare\",1".to_owned());
+    planted.push("1700000100,e2e.metric,\"host:nobody\",1".to_owned());
+    let truth = temp.join("planted.csv");
+    write_csv(&truth, &planted);
+    let truth = truth.to_str().expect("UTF-8");
+    let joined = server.run(&["verify", "--truth", truth, "--at", AT]);
+    assert_eq!((joined.code, joined.last_line()), (1, "missing 2, extra 3, different 1, stored twice 0"), "{joined:?}");
+    let joined = server.run(&["verify", "--truth", truth, "--at", AT, "--json"]);
+    let report: Value = serde_json::from_str(&joined.out).expect("JSON");
+    assert_eq!((&report["missing"], &report["extra"], &report["different"]), (&json!(2), &json!(3), &json!(1)));
+    assert_eq!(joined.code, 1);
+}
+
+#[test]
+fn kills_lose_nothing_that_was_acknowledged() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let mut server = Server::start(&temp.path().join("data"), &["--set", "capture.flush_after_s=1"]);
+    let csv = temp.path().join("mix.csv.zst");
+    let file = csv.to_str().expect("UTF-8");
+    run(&["generate", "--class", "mix", "--seed", "7", "--series", "250", "--seconds", "1000", "--start", "1700000000", "--out", file]).ok();
+    let mut import = Background::start(&server.with_data(&["import", file, "--at", AT, "--rate", "40000"]));
+    let mut seed = 0x5eed;
+    let mut kills = 0;
+    while kills < 5 && import.is_running() {
+        std::thread::sleep(Duration::from_millis(200 + next(&mut seed) % 900));
+        server.kill();
+        server.restart();
+        kills += 1;
+    }
+    assert!(kills >= 4, "only {kills} kills during the import");
+    let sent = import.end();
+    assert_eq!(sent.code, 0, "{sent:?}");
+    // And while the window is built.
+    server.run(&["seal", "--window", CLOSED_WINDOW]).ok();
+    let build = Background::start(&server.with_data(&["build", "--window", CLOSED_WINDOW]));
+    std::thread::sleep(Duration::from_millis(next(&mut seed) % 300));
+    server.kill();
+    server.restart();
+    let built = build.end();
+    assert_eq!(built.code, 0, "{built:?}");
+    server.seal_and_build(CLOSED_WINDOW);
+    let joined = server.run(&["verify", "--truth", file, "--at", AT]);
+    assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+}
+
+#[test]
+fn bad_input_has_its_status_and_never_fails_the_good() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(&temp.path().join("data"), &["--set", "build.enabled=false"]);
+    let at_ms = AT_S * 1_000;
+    let good = write_request(&[series("good.first", "a", &[(at_ms, 1.5)])]);
+
+    // Whole requests.
+    let reply = server.write(&server.key, &good[..good.len() - 3]);
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().starts_with("TLR-1001"), "{}", reply.text());
+    let unknown = format!("tlr_{}_{}_{}", "0".repeat(12), "0".repeat(64), "0".repeat(8));
+    for key in [unknown.as_str(), "nonsense"] {
+        let reply = server.write(key, &good);
+        assert_eq!((reply.status, &reply.text()[..8]), (401, "TLR-1102"));
+    }
+    let reply = server.http("POST", "/api/v1/write", &[], &good);
+    assert_eq!((reply.status, &reply.text()[..8]), (401, "TLR-1101"));
+    let reply = server.http("POST", "/api/v2/series", &[("dd-api-key", &unknown), ("content-type", "application/json")], b"{\"series\":[]}");
+    assert_eq!(reply.status, 403);
+    assert!(reply.text().contains("TLR-1102"), "{}", reply.text());
+    let reader = server.run(&["key", "create", "--org", "1", "--scope", "query"]).ok();
+    for key in [reader.trim(), server.admin_key.as_str()] {
+        let reply = server.write(key, &good);
+        assert_eq!((reply.status, &reply.text()[..8]), (403, "TLR-1103"));
+    }
+    let reply = server.http("GET", "/api/v1/query?query=1", &[("authorization", "Bearer nonsense")], b"");
+    assert!(reply.status == 401 && reply.text().contains("TLR-1102"), "{}", reply.text());
+    let bearer = format!("Bearer {}", server.key);
+    let reply = server.http("GET", "/api/admin/v1/status", &[("authorization", &bearer)], b"");
+    assert!(reply.status == 403 && reply.text().contains("TLR-1103"), "{}", reply.text());
+    for (method, path) in [("GET", "/api/v1/write"), ("PUT", "/api/v2/series"), ("POST", "/api/v1/validate"), ("DELETE", "/api/v1/query")] {
+        assert_eq!(server.http(method, path, &[("authorization", &bearer)], b"").status, 405, "{method} {path}");
+    }
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    (0..200).for_each(|_| bomb.write_all(&[b' '; 1 << 20]).expect("zips"));
+    let headers = [("dd-api-key", server.key.as_str()), ("content-type", "application/json"), ("content-encoding", "gzip")];
+    let reply = server.http("POST", "/api/v2/series", &headers, &bomb.finish().expect("zips"));
+    assert_eq!(reply.status, 413);
+    assert!(reply.text().contains("TLR-1202"), "{}", reply.text());
+
+    // Single points: the good ones of the same request are stored.
+    let mut many = series("many.tags", "a", &[(at_ms, 1.0)]);
+    many.0.extend((0..500).map(|number| (format!("tag{number:03}"), "x".to_owned())));
+    let reply = server.write(
+        &server.key,
+        &write_request(&[
+            series("good.first", "a", &[(at_ms, 1.5), (-5_000, 1.0)]),
+            series("far.ahead", "a", &[(7_258_118_400_000, 1.0)]),
+            series(&"n".repeat(10_000), "a", &[(at_ms, 1.0)]),
+            many,
+            series("good.last", "a", &[(at_ms, 2.5)]),
+        ]),
+    );
+    assert_eq!(reply.status, 400);
+    for id in ["TLR-1301", "TLR-1302", "TLR-1309", "TLR-1308"] {
+        assert!(reply.text().contains(id), "{id} in {}", reply.text());
+    }
+    let point = |text: &str, value: f64| format!("{{\"timestamp\":{text},\"value\":{value}}}");
+    let points = [point(&AT_S.to_string(), 3.5), point("\"soon\"", 1.0), point("-5", 1.0)].join(",");
+    let mut body = String::new();
+    write!(body, "{{\"series\":[{{\"metric\":\"good.agent\",\"type\":3,\"points\":[{points}],\"tags\":[\"tag:a\"]}}]}}").expect("writes");
+    let reply = server.http("POST", "/api/v2/series", &[("dd-api-key", &server.key), ("content-type", "application/json")], body.as_bytes());
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    assert_eq!(server.write(&server.key, &good).status, 204);
+
+    server.seal_and_build(CLOSED_WINDOW);
+    for (name, expected) in [("good.first", "1.5"), ("good.last", "2.5"), ("good.agent", "3.5")] {
+        let rows = server.query(&format!("{{\"{name}\"}}"), &AT_S.to_string());
+        assert_eq!((rows.len(), &rows[0]["value"][1]), (1, &json!(expected)), "{name}: {rows:?}");
+    }
+    // good.first came twice, the other two once; nothing else was let in.
+    let row = server.status_of(CLOSED_WINDOW);
+    assert_eq!((&row["points"], &row["duplicates"], &row["corrupt"]), (&json!(3), &json!(1), &json!(0)), "{row}");
+}
+
+#[test]
+fn one_process_per_directory_and_commands_without_it() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let data = temp.path().join("data");
+    let path = data.to_str().expect("UTF-8");
+    let none = run(&["status", "--data", path]);
+    assert_eq!(none.code, 3, "{none:?}");
+    let mut server = Server::start(&data, &["--set", "build.enabled=false", "--set", "control.provisional=false"]);
+    let second = run(&["up", "--data", path, "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.code, 4, "{second:?}");
+    assert!(second.err.contains("TLR-4001"), "{second:?}");
+    let csv = temp.path().join("points.csv");
+    write_csv(&csv, &hand_made());
+    let file = csv.to_str().expect("UTF-8");
+    server.run(&["import", file, "--at", AT_OPEN]).ok();
+    // The window still runs: there are points, and no seal.
+    let unsealed = server.run(&["build", "--window", OPEN_WINDOW]);
+    assert_eq!(unsealed.code, 1, "{unsealed:?}");
+    assert!(unsealed.err.contains("tailors seal"), "{unsealed:?}");
+    let crooked = server.run(&["seal", "--window", AT_OPEN]);
+    assert_eq!(crooked.code, 2, "{crooked:?}");
+    assert_eq!(server.stop(), 0, "a graceful stop");
+
+    let alone = server.run(&["import", file, "--at", AT]);
+    assert_eq!(alone.code, 3, "{alone:?}");
+    assert!(alone.err.contains("needs a running server"), "{alone:?}");
+    let empty = server.run(&["seal", "--window", "2026-11-19T00:00:00Z"]);
+    assert!(empty.code == 0 && empty.out.contains("no points"), "{empty:?}");
+    assert!(server.run(&["seal", "--window", OPEN_WINDOW]).ok().contains("seal"));
+    let key = server.run(&["key", "create", "--org", "1"]).ok();
+    assert!(key.starts_with("tlr_") && key.trim().lines().count() == 1, "the key alone");
+    let listed = server.run(&["key", "list"]).ok();
+    assert!(listed.contains(&key[4..16]), "{listed}");
+    server.run(&["key", "revoke", &key[4..16]]).ok();
+    assert_eq!(server.status_of(OPEN_WINDOW)["seal"]["kind"], "hand");
+    server.run(&["build", "--window", OPEN_WINDOW]).ok();
+    assert_eq!(server.status_of(OPEN_WINDOW)["state"], "built");
+    // The file's last second, as a range of one step.
+    let last = "2026-11-20T17:39:59Z";
+    let table = server.run(&["query", "e2e_metric{host=\"h2\"}", "--start", last, "--end", last, "--step", "1s", "--csv"]).ok();
+    assert!(table.lines().last().is_some_and(|line| line.ends_with(",42")), "{table}");
+    let joined = server.run(&["verify", "--truth", file]);
+    assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+    server.restart();
+    assert_eq!(server.write(key.trim(), b"").status, 401, "a revoked key");
+}
+
+/// A small file system that the test may fill; unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// None where mounting is not allowed.
+    fn mount(path: &Path, megabytes: u32) -> Option<Self> {
+        std::fs::create_dir_all(path).expect("mount point");
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output().ok()?;
+        mounted.status.success().then(|| Self(path.to_owned()))
+    }
+
+    fn resize(&self, megabytes: u32) {
+        let size = format!("remount,size={megabytes}m");
+        assert!(Command::new("mount").args(["-o", &size]).arg(&self.0).status().expect("mount runs").success());
+    }
+
+    /// Writes until nothing more fits.
+    fn fill(&self) -> std::path::PathBuf {
+        let path = self.0.join("ballast");
+        let mut file = std::fs::File::create(&path).expect("ballast");
+        for size in [1 << 20, 4_096, 1] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_ridden_out() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let disk = temp.path().join("disk");
+    // Less than one segment of the log.
+    let Some(small) = SmallDisk::mount(&disk, 24) else {
+        eprintln!("skipped: mounting a tmpfs is not allowed here");
+        return;
+    };
+    let data = disk.join("data");
+    // The words of `up` go beside the mount point's content, not through it.
+    std::os::unix::fs::symlink(temp.path().join("words"), disk.join("data.up.log")).expect("link");
+    let mut server = Server::start(&data, &["--set", "capture.flush_after_s=1"]);
+    let csv = temp.path().join("points.csv");
+    write_csv(&csv, &hand_made());
+    let file = csv.to_str().expect("UTF-8");
+    let mut import = Background::start(&server.with_data(&["import", file, "--at", AT]));
+    let reply = server.write(&server.key, &write_request(&[series("probe", "a", &[(AT_S * 1_000, 1.0)])]));
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(reply.text().starts_with("TLR-1401") && reply.head.contains("retry-after"), "{}\n{}", reply.head, reply.text());
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(import.is_running(), "{:?}", import.end());
+    small.resize(300);
+    let sent = import.end();
+    assert_eq!(sent.code, 0, "{sent:?}");
+
+    // Full again, with what was acknowledged not yet in the store.
+    server.run(&["import", file, "--at", AT_OPEN]).ok();
+    let ballast = small.fill();
+    let mut seal = Background::start(&server.with_data(&["seal", "--window", CLOSED_WINDOW]));
+    std::thread::sleep(Duration::from_secs(2));
+    server.kill();
+    server.restart();
+    std::fs::remove_file(ballast).expect("room");
+    wait_until("the seal returns", || !seal.is_running());
+    let sealed = seal.end();
+    assert_eq!(sealed.code, 0, "{sealed:?}");
+    for (window, time) in [(CLOSED_WINDOW, AT), (OPEN_WINDOW, AT_OPEN)] {
+        server.seal_and_build(window);
+        let joined = server.run(&["verify", "--truth", file, "--at", time]);
+        assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+    }
+}
