@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tailors_format::chunk::{BucketInput, ChunkFile, ChunkIndex, ChunkReport, DecodeScratch, assemble, encode_bucket, verify_file};
+use tailors_format::chunk::{
+    BucketInput, ChunkFile, ChunkIndex, ChunkReport, DecodeScratch, EachSeries, assemble, encode_bucket, verify_file,
+};
 use tailors_model::{OrgId, ShardId};
 
 use crate::Outcome;
@@ -90,7 +92,7 @@ impl Stored {
         self.files.iter().map(|(_, index)| index.report()).collect()
     }
 
-    fn read(&self, each: &mut dyn FnMut(u32, &[u32], &[f64])) -> Outcome<()> {
+    fn read(&self, each: &mut EachSeries<'_>) -> Outcome<()> {
         let mut scratch = DecodeScratch::default();
         for (file, index) in &self.files {
             let all: Vec<u32> = (0..index.series_len()).collect();
@@ -195,7 +197,8 @@ fn measure_mix(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<(
     push_speeds(dataset, &stored, &rivals, true, quick, rows)
 }
 
-/// Month and fleet: exact, and kind by kind what the whole file grows by (values, index, labels) when the kind is in it.
+/// Month and fleet: exact; and each kind in a file of its own, as `rw_load.py --kinds` makes it. Constants have no pages: for them counts by how much
+/// the common file grows with them.
 fn measure_kinds(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
     let (stored, rivals) = (Stored::of(dataset)?, Rivals::of(dataset)?);
     let name = dataset.name;
@@ -205,15 +208,16 @@ fn measure_kinds(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome
     rows.push(rivals.sizes(size, stored.points).recorded("VictoriaMetrics", victoria).recorded("Prometheus", prometheus));
     push_parts(name, &stored, rows);
     for (kind, month, fleet, victoria, prometheus) in KIND_REACH {
-        let others = dataset.without(|metric, series| data::kind_of(metric, series) == kind);
-        let without: usize = encode(&others.buckets)?.iter().map(|file| file.bytes.len()).sum();
-        let points = stored.points - others.points();
-        let grown = stored.bytes() as f64 - without as f64;
-        let row = Row::lower(format!("{name}: {}", KINDS[kind]), grown / points as f64, BYTES_PER_POINT).reach(if is_month {
-            month
+        let bytes_of =
+            |dataset: &Dataset| -> Outcome<f64> { Ok(encode(&dataset.buckets)?.iter().map(|file| file.bytes.len() as f64).sum()) };
+        let own = dataset.without(|metric, series| data::kind_of(metric, series) != kind);
+        let bytes = if KINDS[kind] == "constant" {
+            stored.bytes() as f64 - bytes_of(&dataset.without(|metric, series| data::kind_of(metric, series) == kind))?
         } else {
-            fleet
-        });
+            bytes_of(&own)?
+        };
+        let row = Row::lower(format!("{name}: {}", KINDS[kind]), bytes / own.points() as f64, BYTES_PER_POINT);
+        let row = row.reach(if is_month { month } else { fleet });
         rows.push(row.recorded("VictoriaMetrics", victoria).recorded("Prometheus", prometheus));
     }
     if is_month {

@@ -33,11 +33,13 @@ pub(crate) struct Dataset {
     pub(crate) buckets: Vec<BucketInput>,
 }
 
-type Columns = BTreeMap<Bytes, BTreeMap<Vec<Tag>, (Vec<u32>, Vec<f64>)>>;
+/// Timestamps and values by tags.
+type OfMetric = BTreeMap<Vec<Tag>, (Vec<u32>, Vec<f64>)>;
+type Columns = BTreeMap<Bytes, OfMetric>;
 
 impl Dataset {
     fn of(name: &'static str, columns: Columns) -> Self {
-        let bucket = |(metric, series): (Bytes, BTreeMap<Vec<Tag>, (Vec<u32>, Vec<f64>)>)| {
+        let bucket = |(metric, series): (Bytes, OfMetric)| {
             let column = |(tags, (timestamps, values))| SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values };
             BucketInput { org: ORG, metric, meta: MetricMeta::default(), series: series.into_iter().map(column).collect() }
         };

@@ -157,7 +157,8 @@ fn kills_lose_nothing_that_was_acknowledged() {
     let mut server = Server::start(&temp.path().join("data"), &["--set", "capture.flush_after_s=1"]);
     let csv = temp.path().join("mix.csv.zst");
     let file = csv.to_str().expect("UTF-8");
-    run(&["generate", "--class", "mix", "--seed", "7", "--series", "250", "--seconds", "1000", "--start", "1700000000", "--out", file]).ok();
+    run(&["generate", "--class", "mix", "--seed", "7", "--series", "250", "--seconds", "1000", "--start", "1700000000", "--out", file])
+        .ok();
     let mut import = Background::start(&server.with_data(&["import", file, "--at", AT, "--rate", "40000"]));
     let mut seed = 0x5eed;
     let mut kills = 0;
@@ -201,7 +202,8 @@ fn bad_input_has_its_status_and_never_fails_the_good() {
     }
     let reply = server.http("POST", "/api/v1/write", &[], &good);
     assert_eq!((reply.status, &reply.text()[..8]), (401, "TLR-1101"));
-    let reply = server.http("POST", "/api/v2/series", &[("dd-api-key", &unknown), ("content-type", "application/json")], b"{\"series\":[]}");
+    let reply =
+        server.http("POST", "/api/v2/series", &[("dd-api-key", &unknown), ("content-type", "application/json")], b"{\"series\":[]}");
     assert_eq!(reply.status, 403);
     assert!(reply.text().contains("TLR-1102"), "{}", reply.text());
     let reader = server.run(&["key", "create", "--org", "1", "--scope", "query"]).ok();
@@ -245,7 +247,8 @@ fn bad_input_has_its_status_and_never_fails_the_good() {
     let points = [point(&AT_S.to_string(), 3.5), point("\"soon\"", 1.0), point("-5", 1.0)].join(",");
     let mut body = String::new();
     write!(body, "{{\"series\":[{{\"metric\":\"good.agent\",\"type\":3,\"points\":[{points}],\"tags\":[\"tag:a\"]}}]}}").expect("writes");
-    let reply = server.http("POST", "/api/v2/series", &[("dd-api-key", &server.key), ("content-type", "application/json")], body.as_bytes());
+    let reply =
+        server.http("POST", "/api/v2/series", &[("dd-api-key", &server.key), ("content-type", "application/json")], body.as_bytes());
     assert_eq!(reply.status, 202, "{}", reply.text());
     assert_eq!(server.write(&server.key, &good).status, 204);
 
@@ -324,8 +327,8 @@ impl SmallDisk {
     }
 
     /// Writes until nothing more fits.
-    fn fill(&self) -> std::path::PathBuf {
-        let path = self.0.join("ballast");
+    fn fill(&self, name: &str) -> std::path::PathBuf {
+        let path = self.0.join(name);
         let mut file = std::fs::File::create(&path).expect("ballast");
         for size in [1 << 20, 4_096, 1] {
             while file.write_all(&vec![1; size]).is_ok() {}
@@ -368,12 +371,20 @@ fn a_full_disk_is_said_and_ridden_out() {
 
     // Full again, with what was acknowledged not yet in the store.
     server.run(&["import", file, "--at", AT_OPEN]).ok();
-    let ballast = small.fill();
+    let ballast = small.fill("ballast");
     let mut seal = Background::start(&server.with_data(&["seal", "--window", CLOSED_WINDOW]));
     std::thread::sleep(Duration::from_secs(2));
+    assert!(seal.is_running(), "a seal waits for room: {:?}", seal.end());
+    // A start on a full disk. It gives the log's unused space back, which is filled as well: no new segment then.
     server.kill();
     server.restart();
+    let more = small.fill("more");
+    let probe = write_request(&[series("probe", "a", &[(AT_S * 1_000, 1.0)])]);
+    let reply = server.write(&server.key, &probe);
+    assert_eq!(reply.status, 503, "{}", reply.text());
     std::fs::remove_file(ballast).expect("room");
+    std::fs::remove_file(more).expect("room");
+    wait_until("the log goes on by itself", || server.write(&server.key, &probe).status == 204);
     wait_until("the seal returns", || !seal.is_running());
     let sealed = seal.end();
     assert_eq!(sealed.code, 0, "{sealed:?}");

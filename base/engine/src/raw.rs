@@ -23,9 +23,9 @@ use futures::StreamExt;
 use tailors_format::raw::file;
 use tailors_store::objects::Objects;
 
+use crate::EngineError;
 use crate::keep::{Piece, RawKeep};
 use crate::reader::FrameReader;
-use crate::EngineError;
 
 /// Bytes of a raw file's end that are fetched first to read its trailer.
 const TRAILER_FETCH_BYTES: u64 = 64 << 10;
@@ -183,11 +183,7 @@ impl ExecutionPlan for RawSplitExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    fn replace_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> PlanResult<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 

@@ -49,7 +49,12 @@ impl FrameReader {
                 match self.piece().await {
                     Ok(done) => break done,
                     Err(EngineError::Input { .. }) if fetched < FETCHES_MAX => {
-                        tracing::warn!(segment = self.extent.key, position = self.position, fetched, "raw piece damaged, fetching it again");
+                        tracing::warn!(
+                            segment = self.extent.key,
+                            position = self.position,
+                            fetched,
+                            "raw piece damaged, fetching it again"
+                        );
                     }
                     Err(error) => return Err(error),
                 }

@@ -104,7 +104,8 @@ pub(crate) fn series(spec: &Spec, index: u32) -> SynthSeries {
         }
         Some(Class::Month) => {
             let kind = index % 5;
-            let shape = kind_shape(kind, &mut rng);
+            let level = MONTH_LEVELS.get(index as usize).copied().unwrap_or_else(|| spread_level(index / 5));
+            let shape = kind_shape(kind, level);
             filled(spec, format!("bench_kind{kind}"), vec![("series".to_owned(), index.to_string())], shape, rng, None)
         }
         Some(Class::Fleet) => fleet(spec, index, rng),
@@ -112,9 +113,18 @@ pub(crate) fn series(spec: &Spec, index: u32) -> SynthSeries {
     }
 }
 
-/// Kind 0..5 of `rw_load.py`, around a level of its own.
-fn kind_shape(kind: u32, rng: &mut ChaCha8Rng) -> Shape {
-    let level = f64::from(rng.random_range(10..100u32));
+/// Levels of the 20 series of `rw_load.py month` (numpy's `default_rng(i).integers(10, 100)`): the entropy of kinds 3 and 4 depends on them.
+const MONTH_LEVELS: [u32; 20] = [86, 52, 85, 83, 75, 70, 50, 95, 74, 47, 79, 22, 65, 90, 23, 93, 58, 76, 90, 63];
+
+/// Levels 10 to 99, evenly spread over any stretch of numbers, so that a small fleet has the entropy of a large one.
+fn spread_level(number: u32) -> u32 {
+    // 37 / 90 is close to the golden section.
+    10 + (number % 90) * 37 % 90
+}
+
+/// Kind 0..5 of `rw_load.py` around a level.
+fn kind_shape(kind: u32, level: u32) -> Shape {
+    let level = f64::from(level);
     match kind {
         0 => Shape::Hundredths { start: level, step: 25 },
         1 => Shape::Counter { rate: 20.0, reset: 0.0 },
@@ -124,16 +134,17 @@ fn kind_shape(kind: u32, rng: &mut ChaCha8Rng) -> Shape {
     }
 }
 
-fn fleet(spec: &Spec, index: u32, mut rng: ChaCha8Rng) -> SynthSeries {
+fn fleet(spec: &Spec, index: u32, rng: ChaCha8Rng) -> SynthSeries {
     let number = index / 2;
-    let (metric, kind) = if index % 2 == 0 { ("fleet_value", number / 20 % 5) } else { ("fleet_requests_total", 1) };
+    let (metric, kind) = if index.is_multiple_of(2) { ("fleet_value", number / 20 % 5) } else { ("fleet_requests_total", 1) };
     let tags = vec![
         ("env".to_owned(), ["prod", "staging", "dev"][number as usize % 3].to_owned()),
         ("host".to_owned(), format!("host-{number:04}")),
         ("region".to_owned(), ["eu-1", "eu-2", "us-1", "us-2"][number as usize % 4].to_owned()),
         ("service".to_owned(), format!("svc-{:02}", number % 20)),
     ];
-    let shape = kind_shape(kind, &mut rng);
+    // Hosts of a kind, counted through: 20 of each 100.
+    let shape = kind_shape(kind, spread_level(number / 100 * 20 + number % 20));
     filled(spec, metric.to_owned(), tags, shape, rng, None)
 }
 

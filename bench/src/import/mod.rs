@@ -9,6 +9,8 @@ mod server;
 
 use std::path::Path;
 
+use tailors_model::Window;
+
 use crate::Outcome;
 use crate::report::Row;
 use crate::timing::{now_s, sleep_ms, time};
@@ -52,6 +54,8 @@ fn measure(binary: &Path, shape: Shape, quick: bool, beside: impl Fn(Row) -> Row
     let start_s = now_s() - i64::from(shape.body_s()) * bodies as i64 - 4 * 3_600;
     let requests = body::requests(shape, bodies, start_s);
     let points: usize = requests.iter().map(body::Request::points).sum();
+    let times: Vec<(i64, usize)> =
+        requests.iter().flat_map(|request| request.times_ms.iter().map(|time| (*time, request.series.len()))).collect();
     let bodies = requests.iter().map(|request| body::snappy(&request.remote_write())).collect::<Outcome<Vec<_>>>()?;
     drop(requests);
     let sent: usize = bodies.iter().map(Vec::len).sum();
@@ -62,21 +66,36 @@ fn measure(binary: &Path, shape: Shape, quick: bool, beside: impl Fn(Row) -> Row
     let (result, wall_s) = time(|| send(&mut connection, &server.client.backfill_key, &bodies));
     result?;
     let accepted = server.cpu_s()? - before;
-    let (status, text) = connection.post("/api/admin/v1/flush", &server.client.admin_key, "", &[])?;
-    if status != 200 {
-        return Err(format!("flush: {status} {text}").into());
-    }
+    admin(&mut connection, &server.client.admin_key, "flush", &[])?;
     until_quiet(&server, if quick { 3 } else { 10 })?;
     let used = server.cpu_s()? - before;
     let (name, millions) = (shape.name(), points as f64 / 1e6);
     rows.push(beside(Row::higher(format!("{name}: points per CPU-second"), millions / used, "M")));
     rows.push(Row::higher(format!("{name}: the same up to the last 2xx"), millions / accepted.max(0.01), "M"));
     rows.push(Row::higher(format!("{name}: points per second of wall time, one connection"), millions / wall_s, "M"));
-    let raw = server.disk_bytes("store/raw") as f64;
+    let raw = server.disk_bytes("store", ".traw") as f64;
     rows.push(
         Row::lower(format!("{name}: raw files"), raw / points as f64, "B/point").rival("request, snappy", sent as f64 / points as f64),
     );
+    let window = Window::of_ms(times[0].0);
+    let in_window: usize = times.iter().filter(|(time, _)| Window::of_ms(*time) == window).map(|(_, points)| points).sum();
+    let before = server.cpu_s()?;
+    let request = format!("{{\"window_ms\":{}}}", window.start_ms());
+    for step in ["seal", "build"] {
+        admin(&mut connection, &server.client.admin_key, step, request.as_bytes())?;
+    }
+    let building = server.cpu_s()? - before;
+    rows.push(Row::higher(
+        format!("{name}: build by hand afterwards, points per CPU-second"),
+        in_window as f64 / 1e6 / building.max(0.01),
+        "M",
+    ));
     Ok(())
+}
+
+fn admin(connection: &mut Connection, key: &str, what: &str, body: &[u8]) -> Outcome<()> {
+    let (status, text) = connection.post(&format!("/api/admin/v1/{what}"), key, "content-type: application/json\r\n", body)?;
+    if status == 200 { Ok(()) } else { Err(format!("{what}: {status} {text}").into()) }
 }
 
 fn send(connection: &mut Connection, key: &str, bodies: &[Vec<u8>]) -> Outcome<()> {

@@ -67,15 +67,15 @@ impl Server {
         Ok((ticks(11)? + ticks(12)?) / TICKS_PER_S)
     }
 
-    /// Bytes of all files below a part of the data directory.
-    pub(crate) fn disk_bytes(&self, part: &str) -> u64 {
+    /// Bytes of all files below a part of the data directory whose names end so.
+    pub(crate) fn disk_bytes(&self, part: &str, ending: &str) -> u64 {
         let (mut bytes, mut folders) = (0, vec![self.dir.path().join(part)]);
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let Ok(metadata) = entry.metadata() else { continue };
                 if metadata.is_dir() {
                     folders.push(entry.path());
-                } else {
+                } else if entry.file_name().to_string_lossy().ends_with(ending) {
                     bytes += metadata.len();
                 }
             }

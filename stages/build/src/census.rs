@@ -63,9 +63,8 @@ pub(crate) async fn census(session: &LocalSession, source: RawSource, job: &Job,
 
 fn plan(source: RawSource, job: &Job, tally: &Arc<Tally>, cores: usize) -> PlanResult<Arc<dyn ExecutionPlan>> {
     let (job, tally) = (job.clone(), Arc::clone(tally));
-    let function: StreamFn = Arc::new(move |input, context| {
-        drive(input, State::new(job.clone(), Arc::clone(&tally), context.memory_pool()), schema())
-    });
+    let function: StreamFn =
+        Arc::new(move |input, context| drive(input, State::new(job.clone(), Arc::clone(&tally), context.memory_pool()), schema()));
     let raw: Arc<dyn ExecutionPlan> = Arc::new(RawSplitExec::new(source, cores));
     let rows: Arc<dyn ExecutionPlan> = Arc::new(StreamExec::new("CensusExec", raw, schema(), function));
     let names = ["org", "metric", "key"];

@@ -157,7 +157,14 @@ impl Open {
                 let (kind, interval_s, unit) = row.metas.get(meta as usize).ok_or_else(bad)?;
                 series.meta.say(Order { index: run.index, ..payload }, *kind, unit, *interval_s, &none);
             }
-            let new = OpenRun { series: number, payload: first_payload + run.payload, index: run.index, row: row_number, start, points: run.points };
+            let new = OpenRun {
+                series: number,
+                payload: first_payload + run.payload,
+                index: run.index,
+                row: row_number,
+                start,
+                points: run.points,
+            };
             self.runs.push(new);
             start += run.points;
         }

@@ -24,4 +24,3 @@ mod tally;
 pub use error::BuildError;
 pub use run::{BuildDeps, BuildOutput, run};
 pub use settings::Settings;
-

@@ -154,7 +154,8 @@ impl RowBuilder {
 
 /// Finished rows -> a batch.
 pub(crate) fn batch(rows: &[(u32, RowBuilder)]) -> PlanResult<RecordBatch> {
-    let blob = |of: fn(&RowBuilder) -> &Vec<u8>| -> ArrayRef { Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, row)| of(row)))) };
+    let blob =
+        |of: fn(&RowBuilder) -> &Vec<u8>| -> ArrayRef { Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, row)| of(row)))) };
     let columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(bucket, _)| *bucket))),
         blob(|row| &row.payloads),
@@ -267,4 +268,38 @@ fn series(bytes: &[u8]) -> Result<Vec<RowSeries<'_>>, FormatError> {
 /// Rows are made and read by this crate: one that doesn't parse is a bug.
 pub(crate) fn internal(error: FormatError) -> DataFusionError {
     DataFusionError::Internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailors_engine::find_error;
+
+    #[test]
+    fn rows_read_back_and_equal_keys_of_different_series_are_named() {
+        let series =
+            LabelSeries { metric: 0, tags_start: 0, tags_len: 1, kind: MetricKind::Rate, unit: Bytes::from_static(b"ms"), interval_s: 10 };
+        let (one, two) = ([Tag::pair("host", "one")], [Tag::pair("host", "two")]);
+        let new = |key, print, index| NewRun {
+            order: Order { received_at_us: 5, epoch: 1, partition: 2, offset: 3, index },
+            identity: Identity { key, print },
+            series: &series,
+            timestamps: &[7, 8],
+            values: &[1.5, -0.0],
+        };
+        let mut row = RowBuilder::default();
+        row.push(&new(1, 10, 0), one.iter()).expect("first");
+        row.push(&new(2, 20, 2), two.iter()).expect("second");
+        row.push(&new(1, 10, 4), one.iter()).expect("first again");
+        let error = row.push(&new(1, 11, 6), two.iter()).expect_err("a collision");
+        let text = find_error::<BuildError>(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(text.contains("host:one") && text.contains("host:two"), "{text}");
+        let batch = batch(&[(9, row)]).expect("batch");
+        let row = Row::of(&batch, 0).expect("row");
+        assert_eq!((row.bucket, row.payloads.len(), row.series.len(), row.metas.len()), (9, 1, 2, 1));
+        assert_eq!(get_tags(row.series[1].tags).expect("tags"), two);
+        let runs: Vec<_> = row.runs().map(|run| (run.series, run.payload, run.meta, run.index, run.points)).collect();
+        assert_eq!(runs, [(0, 0, Some(0), 0, 2), (1, 0, Some(0), 2, 2), (0, 0, Some(0), 4, 2)]);
+        assert_eq!((row.timestamps.len(), row.values.len()), (24, 48));
+    }
 }

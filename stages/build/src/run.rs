@@ -111,7 +111,8 @@ pub async fn run(
     let Built { encoded, counts } = build(&session, source, &keep, &job, settings.cores.max(1), &mut timer).await?;
     check_inputs(plan, &job, &counts)?;
     let written = encoded.buckets.values().map(EncodedBucket::points).sum();
-    let totals = Counts { read: counts.read, written, duplicates: encoded.duplicates, corrupt: counts.corrupt, rejected: 0, late: counts.late };
+    let totals =
+        Counts { read: counts.read, written, duplicates: encoded.duplicates, corrupt: counts.corrupt, rejected: 0, late: counts.late };
     if !totals.balances() {
         return Err(BuildError::Bug(format!("B-1: what was read is not what became of it: {totals:?}")));
     }
@@ -217,7 +218,10 @@ fn check_inputs(plan: &PlanDoc, job: &Job, counts: &PassCounts) -> Result<(), Bu
     if plan.points_expected == seen || plan.points_expected == counts.read {
         return Ok(());
     }
-    Err(BuildError::Bug(format!("{seen} points in the extents, {} of them this shard's, the plan expects {}", counts.read, plan.points_expected)))
+    Err(BuildError::Bug(format!(
+        "{seen} points in the extents, {} of them this shard's, the plan expects {}",
+        counts.read, plan.points_expected
+    )))
 }
 
 /// Files as the manifest names them.

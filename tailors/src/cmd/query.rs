@@ -127,11 +127,11 @@ fn show(series: &[(String, Points)], start_ms: i64, end_ms: i64) {
         println!("no points between {} and {}", rfc3339(start_ms), rfc3339(end_ms));
         return;
     }
-    println!("{:<56}{:>8}{:>16}{:>16}{:>16}", "series", "points", "min", "max", "last");
+    println!("{:<56}{:>8}{:>16}{:>16}  {:>20}", "series", "points", "min", "max", "last");
     for (name, points) in series.iter().take(ROWS_SHOWN) {
         let (min, max) = bounds(points);
         let last = points.last().map_or("-", |(_, _, text)| text);
-        println!("{:<56}{:>8}{min:>16.6}{max:>16.6}{last:>16}", clip(name, 55), points.len());
+        println!("{:<56}{:>8}{min:>16.6}{max:>16.6}  {last:>20}", clip(name, 55), points.len());
     }
     if series.len() > ROWS_SHOWN {
         println!("… and {} more series; --json and --csv have all", series.len() - ROWS_SHOWN);

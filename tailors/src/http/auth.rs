@@ -29,11 +29,13 @@ impl Keys {
     #[allow(clippy::result_large_err, reason = "an axum response is the error by design")]
     pub(crate) async fn require(&self, headers: &HeaderMap, uri: &Uri, scope: Scope) -> Result<KeyGrant, Response> {
         let none = || refuse(StatusCode::UNAUTHORIZED, "TLR-1101: no API key in the request; send Authorization: Bearer KEY");
-        let unknown =
-            || refuse(StatusCode::UNAUTHORIZED, "TLR-1102: the key is unknown, expired or revoked; `tailors key list` shows the valid ones");
+        let unknown = || {
+            refuse(StatusCode::UNAUTHORIZED, "TLR-1102: the key is unknown, expired or revoked; `tailors key list` shows the valid ones")
+        };
         let key = tailors_intake::auth::key_of(headers, uri, false).ok_or_else(none)?;
         let grant = self.authenticator.authenticate(key.secret(), self.clock.now_ms()).await;
-        let grant = grant.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("TLR-1104: keys can't be looked up now: {error}")))?;
+        let grant =
+            grant.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("TLR-1104: keys can't be looked up now: {error}")))?;
         let grant = grant.ok_or_else(unknown)?;
         if grant.may(scope) {
             Ok(grant)

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -98,14 +99,21 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `up` on a new directory whose clock shows `NOW`.
     pub(crate) fn start(dir: &Path, more: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let port = free_port();
         let mut arguments: Vec<String> = ["up", "--data", dir.to_str().expect("UTF-8"), "--listen"].map(str::to_owned).to_vec();
         arguments.push(format!("127.0.0.1:{port}"));
         arguments.extend(more.iter().map(|text| (*text).to_owned()));
         let mut first: Vec<&str> = arguments.iter().map(String::as_str).collect();
         first.extend(["--now", NOW]);
         let child = Self::spawn(&first, dir);
-        let mut server = Self { child, arguments, dir: dir.to_owned(), listen: format!("127.0.0.1:{port}"), key: String::new(), admin_key: String::new() };
+        let mut server = Self {
+            child,
+            arguments,
+            dir: dir.to_owned(),
+            listen: format!("127.0.0.1:{port}"),
+            key: String::new(),
+            admin_key: String::new(),
+        };
         server.wait_ready();
         let client: Value = serde_json::from_slice(&std::fs::read(dir.join("client.json")).expect("client.json")).expect("JSON");
         assert_eq!(client["url"], format!("http://{}", server.listen));
@@ -221,6 +229,18 @@ impl Server {
         let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
         let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a status");
         Reply { status, head, body: bytes[end + 4..].to_vec() }
+    }
+}
+
+/// A free port below the range from which the system takes its own: while a killed server is away nobody else gets it.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + (number % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
