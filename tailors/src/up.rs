@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tailors_format::doc::Scope;
@@ -22,7 +23,7 @@ use crate::settings;
 use crate::time::{parse_ms, rfc3339};
 
 /// How long roles and requests may take to end, seconds.
-const STOP_S_MAX: u64 = 20;
+const STOP_S_MAX: u64 = 10;
 
 pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let mut settings = settings::load(up.config.as_deref(), std::env::vars(), &up.sets)?;
@@ -62,13 +63,8 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
         () = asked_to_stop() => Ok(()),
     };
     stop.send_replace(true);
-    let tidy = async { while roles.join_next().await.is_some() {} };
-    if tokio::time::timeout(std::time::Duration::from_secs(STOP_S_MAX), async {
-        tokio::select! { () = tidy => {}, () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {} }
-    })
-    .await
-    .is_err()
-    {
+    let ends = async { while roles.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(STOP_S_MAX), ends).await.is_err() {
         tracing::warn!("some role did not end in {STOP_S_MAX} s");
     }
     node.close().await;

@@ -5,7 +5,7 @@
 //! payloads    per payload: received_at i64 | epoch u32 | partition u32 | offset u64
 //! metas       per distinct metadata: kind u8 | interval_s u32 | unit length u32 | unit
 //! series      per series: key u128 | print u64 | tags length u32 | tags (`labels`)
-//! runs        per run: series u32 | payload u32 | meta u32 (2^32 - 1: nothing said) | index u32 | points u32; the numbers are positions above
+//! runs        per run: series u32 | payload u32 | meta u32 (2^32 - 1: nothing said) | index u32 | points u32; positions above
 //! timestamps  per point: u32, milliseconds in the window, run by run
 //! values      per point: f64
 //! ```

@@ -85,10 +85,7 @@ pub async fn run(
     settings: &Settings,
     attempt: &str,
 ) -> Result<BuildOutput, BuildError> {
-    if plan.encoder != ENCODER_VERSION {
-        return Err(BuildError::Refused(format!("plan {} is for encoder {}, this is encoder {ENCODER_VERSION}", plan.g, plan.encoder)));
-    }
-    let window = Window::starting_at_s(plan.window).ok_or_else(|| BuildError::Bug(format!("{} is no window", plan.window)))?;
+    let window = check_plan(plan)?;
     let mut timer = Timer::start(Arc::clone(&deps.clock));
     let started_ms = deps.clock.now_ms();
     let Inputs { extents, holes } = inputs(plan, window, nodes, routes, &deps.late_from)?;
@@ -147,6 +144,14 @@ pub async fn run(
         ended_ms: deps.clock.now_ms(),
         payloads_filtered: counts.filtered_payloads,
     })
+}
+
+/// Whether this worker may run the plan; its window.
+fn check_plan(plan: &PlanDoc) -> Result<Window, BuildError> {
+    if plan.encoder != ENCODER_VERSION {
+        return Err(BuildError::Refused(format!("plan {} is for encoder {}, this is encoder {ENCODER_VERSION}", plan.g, plan.encoder)));
+    }
+    Window::starting_at_s(plan.window).ok_or_else(|| BuildError::Bug(format!("{} is no window", plan.window)))
 }
 
 /// What the two plans gave.

@@ -155,7 +155,8 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("status") {
                 panic!("up ended with {status}:\n{}", self.log());
             }
-            if TcpStream::connect(&self.listen).is_ok() && self.http("GET", "/-/ready", &[], b"").status == 200 {
+            // Neither a refusal nor a reset is an answer: the port may still be held by a process that was just forked.
+            if self.try_http("GET", "/-/ready", &[], b"").is_ok_and(|reply| reply.status == 200) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -215,20 +216,26 @@ impl Server {
         self.http("POST", "/api/v1/write", &headers, body)
     }
 
-    /// One request; HTTP/1.0, so that the reply ends with the connection.
+    /// One request that must be answered.
+    #[track_caller]
     pub(crate) fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        self.try_http(method, path, headers, body).expect("an answer")
+    }
+
+    /// One request; HTTP/1.0, so that the reply ends with the connection.
+    fn try_http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Reply> {
         let mut request = format!("{method} {path} HTTP/1.0\r\nhost: {}\r\ncontent-length: {}\r\n", self.listen, body.len());
         headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
         let mut bytes = [request.as_bytes(), b"\r\n", body].concat();
-        let mut socket = TcpStream::connect(&self.listen).expect("connects");
-        socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        socket.write_all(&bytes).expect("sends");
+        let mut socket = TcpStream::connect(&self.listen)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(&bytes)?;
         bytes.clear();
-        socket.read_to_end(&mut bytes).expect("reads");
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
+        socket.read_to_end(&mut bytes)?;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
         let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
         let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a status");
-        Reply { status, head, body: bytes[end + 4..].to_vec() }
+        Ok(Reply { status, head, body: bytes[end + 4..].to_vec() })
     }
 }
 
