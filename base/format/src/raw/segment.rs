@@ -223,7 +223,7 @@ fn find_cluster(bytes: &[u8], header: &Header, header_len: usize) -> Result<Opti
     let (mut at, mut searching) = (header_len, false);
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let Ok((decoded, used)) = frame::decode(rest) else {
-            let Some(ahead) = next_header(rest, header.epoch, header.bases.len()) else { break };
+            let Some(ahead) = next_marker(rest, header.epoch) else { break };
             (at, searching) = (at + ahead, true);
             continue;
         };
@@ -244,7 +244,8 @@ fn find_cluster(bytes: &[u8], header: &Header, header_len: usize) -> Result<Opti
 }
 
 /// Reads all frames of a segment that is wholly in memory; `each` gets the payload of every record. Bad bytes with a good marker beyond them
-/// that vouches for them are damage; bad bytes at the end that no marker vouches for are a torn tail.
+/// that vouches for them are damage; bad bytes at the end that no marker vouches for are a torn tail. Behind a bad payload reading goes on
+/// with the next frame, behind a bad frame header with the next marker: what lies between can't be told from frames inside a payload.
 pub fn scan_frames(bytes: &[u8], header: &Header, header_len: usize, mut each: impl FnMut(&[u8])) -> Scan {
     let mut found = Scan {
         header: header.clone(),
@@ -285,7 +286,7 @@ pub fn scan_frames(bytes: &[u8], header: &Header, header_len: usize, mut each: i
             }
             Err(why) => {
                 let from = bad.get_or_insert((at, why)).0;
-                match next_header(rest, header.epoch, expected.len()) {
+                match resume(rest, header) {
                     Some(ahead) => at += ahead,
                     None => {
                         found.torn = !is_zero(&bytes[from..]);
@@ -323,16 +324,28 @@ fn take_frame<'a>(rest: &'a [u8], header: &Header, expected: &[u64], strict: boo
     }
 }
 
-/// Distance to the next place, at least one byte on, that has a good frame header of this log.
-fn next_header(rest: &[u8], epoch: u32, partitions: usize) -> Option<usize> {
-    let last = rest.len().checked_sub(frame::HEADER_BYTES)?;
-    let zeros = rest.chunks(ZEROS.len()).take_while(|chunk| is_zero(chunk)).count() * ZEROS.len();
-    (zeros.saturating_sub(frame::HEADER_BYTES).max(1)..=last).find(|ahead| {
+/// Distance from a bad frame to the next place that is an edge of frames for certain; `None` when nothing says where one is.
+///
+/// `rest` starts at such an edge, so a header with a good checksum is the log's own and says where its frame ends. Without one, only the cluster
+/// id tells an edge: everything else could be a tenant's payload that plays frames.
+fn resume(rest: &[u8], header: &Header) -> Option<usize> {
+    if let Ok(frame) = frame::decode_header(rest)
+        && frame.frame_len <= rest.len()
+    {
+        return Some(frame.frame_len);
+    }
+    let id = header.cluster.as_bytes();
+    let at = rest.windows(CLUSTER_BYTES).position(|window| window == id)?;
+    // A whole marker is taken as one, one with a bad header is stepped over.
+    let marker = at.checked_sub(frame::HEADER_BYTES).filter(|start| frame::decode(&rest[*start..]).is_ok());
+    Some(marker.unwrap_or(at + CLUSTER_BYTES))
+}
+
+/// Distance to the next place, at least one byte on, that has a good header of a marker of some log.
+fn next_marker(rest: &[u8], epoch: u32) -> Option<usize> {
+    (1..=rest.len().checked_sub(frame::HEADER_BYTES)?).find(|ahead| {
         let candidate = &rest[*ahead..];
         // Cheap test first: most candidates are inside payloads, or zeros.
-        candidate[4..8] == epoch.to_le_bytes()
-            && candidate[..24] != [0; 24]
-            && frame::decode_header(candidate)
-                .is_ok_and(|header| header.partition == MARKER_PARTITION || (header.partition as usize) < partitions)
+        candidate[4..12] == [epoch.to_le_bytes(), MARKER_PARTITION.to_le_bytes()].concat()[..] && frame::decode_header(candidate).is_ok()
     })
 }
