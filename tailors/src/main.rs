@@ -11,12 +11,14 @@ mod datadir;
 mod exit;
 mod http;
 mod node;
+mod out;
 mod remote_write;
 mod settings;
 mod time;
 mod truth;
 mod up;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("TAILORS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     if cli.log_json {
         logs.json().init()
     } else {

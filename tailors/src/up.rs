@@ -1,5 +1,6 @@
 //! `tailors up`: every role in one process, until it is told to stop.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,7 @@ fn clock_of(dir: &DataDir, now: Option<&str>) -> Result<SystemClock, Failure> {
 async fn write_client_file(dir: &DataDir, node: &Node, listen: SocketAddr) -> Result<(), Failure> {
     let url = format!("http://{listen}");
     let now_ms = node.clock.now_ms();
+    let mut greeting = Vec::new();
     if let Ok(client) = dir.client() {
         // Untouched when it is true already: a start must not need space on a full disk.
         if client.url != url {
@@ -121,11 +123,13 @@ async fn write_client_file(dir: &DataDir, node: &Node, listen: SocketAddr) -> Re
         };
         let shown = make(Some(1), &[Scope::Write, Scope::Query]).await?;
         dir.write_client(&client)?;
-        println!("API key of org 1 (write, query), shown once: {shown}");
+        writeln!(greeting, "API key of org 1 (write, query), shown once: {shown}")?;
     }
-    println!("tailors is up at {url}, its clock shows {}", rfc3339(now_ms));
-    println!("  remote write   {url}/api/v1/write");
-    println!("  Datadog agent  {url}");
-    println!("  Grafana        {url}  (Prometheus data source, key as Basic password)");
+    writeln!(greeting, "tailors is up at {url}, its clock shows {}", rfc3339(now_ms))?;
+    writeln!(greeting, "  remote write   {url}/api/v1/write")?;
+    writeln!(greeting, "  Datadog agent  {url}")?;
+    writeln!(greeting, "  Grafana        {url}  (Prometheus data source, key as Basic password)")?;
+    // Nobody may listen to a daemon's stdout; that is no reason not to start.
+    let _ = std::io::stdout().write_all(&greeting);
     Ok(())
 }

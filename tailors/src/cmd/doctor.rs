@@ -6,6 +6,7 @@ use tailors_store::objects::probe;
 
 use crate::exit::Failure;
 use crate::node::{random, write_store};
+use crate::out::say;
 
 pub(crate) async fn run(store: &str) -> Result<(), Failure> {
     if store.contains("://") && !store.starts_with("file://") {
@@ -14,7 +15,7 @@ pub(crate) async fn run(store: &str) -> Result<(), Failure> {
     let objects = write_store(Path::new(store.strip_prefix("file://").unwrap_or(store)))?;
     let name: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let report = probe::run(&objects, &name).await?;
-    let kept = |name: &str, kept: bool| println!("{}  {name}", if kept { "kept  " } else { "BROKEN" });
+    let kept = |name: &str, kept: bool| say!("{}  {name}", if kept { "kept  " } else { "BROKEN" });
     kept("one winner in every race of conditional puts", report.races_failed == 0);
     kept("read after write, also in lists", report.read_after_write);
     kept("exact ranges", report.range_read);

@@ -8,6 +8,7 @@ use tailors_synth::{Class, Spec};
 use super::now_ms;
 use crate::cli::Generate;
 use crate::exit::Failure;
+use crate::out::say;
 use crate::time::parse_ms;
 
 pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
     } else {
         write_csv(&file, &rows, &names)?;
     }
-    println!("wrote {} points of {} series to {}", rows.len(), names.len(), args.out.display());
+    say!("wrote {} points of {} series to {}", rows.len(), names.len(), args.out.display());
     Ok(())
 }
 

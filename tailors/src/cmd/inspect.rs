@@ -8,6 +8,7 @@ use tailors_format::raw;
 use tailors_model::{OrgId, ShardId};
 
 use crate::exit::Failure;
+use crate::out::say;
 use crate::time::rfc3339;
 
 /// Metrics shown in text; `--json` has all.
@@ -22,7 +23,7 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Result<(), Failure> {
         "tlog" => segment(path, &bytes)?,
         _ => document(path, &bytes)?,
     };
-    println!("{shown}");
+    say!("{shown}");
     Ok(())
 }
 

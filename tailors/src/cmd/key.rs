@@ -8,6 +8,7 @@ use super::{Side, now_ms, side};
 use crate::admin::{self, KeyRequest, KeyRow};
 use crate::cli::{KeyCommand, Target};
 use crate::exit::Failure;
+use crate::out::say;
 use crate::time::{parse_ms, rfc3339};
 
 pub(crate) async fn run(command: KeyCommand) -> Result<(), Failure> {
@@ -37,7 +38,7 @@ async fn create(target: &Target, org: Option<u32>, scopes: &[String], expires: O
             made?.1
         }
     };
-    println!("{key}");
+    say!("{key}");
     Ok(())
 }
 
@@ -53,7 +54,7 @@ async fn list(target: &Target) -> Result<(), Failure> {
             rows?
         }
     };
-    println!("{:<14}{:<12}{:<28}{:<22}state", "id", "org", "scopes", "created");
+    say!("{:<14}{:<12}{:<28}{:<22}state", "id", "org", "scopes", "created");
     for row in rows {
         let org = row.org.map_or_else(|| "-".to_owned(), |org| org.to_string());
         let scopes = row.scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect::<Vec<_>>().join(",");
@@ -62,7 +63,7 @@ async fn list(target: &Target) -> Result<(), Failure> {
             (None, Some(at)) => format!("until {}", rfc3339(at)),
             (None, None) => "valid".to_owned(),
         };
-        println!("{:<14}{org:<12}{scopes:<28}{:<22}{state}", row.id, rfc3339(row.created_ms / 1_000 * 1_000));
+        say!("{:<14}{org:<12}{scopes:<28}{:<22}{state}", row.id, rfc3339(row.created_ms / 1_000 * 1_000));
     }
     Ok(())
 }
@@ -81,6 +82,6 @@ async fn revoke(target: &Target, id: &str) -> Result<(), Failure> {
             revoked?;
         }
     }
-    println!("revoked {id}");
+    say!("revoked {id}");
     Ok(())
 }

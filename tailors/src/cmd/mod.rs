@@ -24,6 +24,7 @@ use crate::clock::SystemClock;
 use crate::datadir::{ClientFile, DataDir};
 use crate::exit::Failure;
 use crate::node::{self, Node};
+use crate::out::say;
 use crate::settings;
 use crate::time::parse_ms;
 
@@ -115,7 +116,7 @@ pub(crate) async fn import_command(args: cli::Import) -> Result<(), Failure> {
     let at_ms = args.at.as_deref().map(|at| parse_ms(at, now_ms)).transpose()?;
     let import = import::Import { file: &args.file, at_ms, rate: args.rate, now_ms };
     let sent = import::run(dir.as_ref(), &client, &import).await?;
-    println!("sent {} points, accepted {}", sent.sent, sent.accepted);
+    say!("sent {} points, accepted {}", sent.sent, sent.accepted);
     Ok(())
 }
 
@@ -134,13 +135,13 @@ pub(crate) async fn verify_command(args: cli::Verify) -> Result<(), Failure> {
     };
     let report = verify::run(&objects, OrgId(args.org), &args.truth, shift_ms, now_ms).await?;
     if args.json {
-        println!("{}", serde_json::to_string(&report).map_err(|error| Failure::unavailable(error.to_string()))?);
+        say!("{}", serde_json::to_string(&report).map_err(|error| Failure::unavailable(error.to_string()))?);
     } else {
-        println!("joined {} points of {} at feed {}", report.points, args.truth.display(), report.feed);
+        say!("joined {} points of {} at feed {}", report.points, args.truth.display(), report.feed);
         if report.sent_again + report.duplicates_removed > 0 {
-            println!("duplicates: {} in the truth, {} removed by builds (P4)", report.sent_again, report.duplicates_removed);
+            say!("duplicates: {} in the truth, {} removed by builds (P4)", report.sent_again, report.duplicates_removed);
         }
-        println!("{}", report.line());
+        say!("{}", report.line());
     }
     if report.is_exact() { Ok(()) } else { Err(Failure::no("the stored points differ from the truth")) }
 }

@@ -11,6 +11,7 @@ use crate::cli::Query;
 use crate::client::escape;
 use crate::exit::Failure;
 use crate::http;
+use crate::out::say;
 use crate::settings;
 use crate::time::{duration_ms, parse_ms, rfc3339};
 
@@ -43,24 +44,24 @@ pub(crate) async fn run(args: Query) -> Result<(), Failure> {
         )));
     }
     if args.json {
-        println!("{answer}");
+        say!("{answer}");
         return Ok(());
     }
     let series = series_of(&answer);
     if args.csv {
-        println!("timestamp,series,value");
+        say!("timestamp,series,value");
         for (name, points) in &series {
             let quoted = name.replace('"', "\"\"");
-            points.iter().for_each(|(at, _, text)| println!("{at},\"{quoted}\",{text}"));
+            points.iter().for_each(|(at, _, text)| say!("{at},\"{quoted}\",{text}"));
         }
         return Ok(());
     }
     show(&series, start_ms, end_ms);
     for note in answer["tailors"]["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        println!("note: {note}");
+        say!("note: {note}");
     }
     if let Some(until_ms) = answer["tailors"]["complete_until_ms"].as_i64() {
-        println!("complete until {}", rfc3339(until_ms));
+        say!("complete until {}", rfc3339(until_ms));
     }
     Ok(())
 }
@@ -124,24 +125,24 @@ fn name_of(metric: &Value) -> String {
 
 fn show(series: &[(String, Points)], start_ms: i64, end_ms: i64) {
     if series.is_empty() {
-        println!("no points between {} and {}", rfc3339(start_ms), rfc3339(end_ms));
+        say!("no points between {} and {}", rfc3339(start_ms), rfc3339(end_ms));
         return;
     }
-    println!("{:<56}{:>8}{:>16}{:>16}  {:>20}", "series", "points", "min", "max", "last");
+    say!("{:<56}{:>8}{:>16}{:>16}  {:>20}", "series", "points", "min", "max", "last");
     for (name, points) in series.iter().take(ROWS_SHOWN) {
         let (min, max) = bounds(points);
         let last = points.last().map_or("-", |(_, _, text)| text);
-        println!("{:<56}{:>8}{min:>16.6}{max:>16.6}  {last:>20}", clip(name, 55), points.len());
+        say!("{:<56}{:>8}{min:>16.6}{max:>16.6}  {last:>20}", clip(name, 55), points.len());
     }
     if series.len() > ROWS_SHOWN {
-        println!("… and {} more series; --json and --csv have all", series.len() - ROWS_SHOWN);
+        say!("… and {} more series; --json and --csv have all", series.len() - ROWS_SHOWN);
     }
     for (name, points) in series.iter().take(CHARTED) {
         let (min, max) = bounds(points);
-        println!("\n{}  {min:.6} to {max:.6}", clip(name, 90));
-        println!("{}", chart(points, start_ms as f64 / 1e3, end_ms as f64 / 1e3));
+        say!("\n{}  {min:.6} to {max:.6}", clip(name, 90));
+        say!("{}", chart(points, start_ms as f64 / 1e3, end_ms as f64 / 1e3));
     }
-    println!("{:<36}{:>36}", rfc3339(start_ms), rfc3339(end_ms));
+    say!("{:<36}{:>36}", rfc3339(start_ms), rfc3339(end_ms));
 }
 
 fn clip(text: &str, most: usize) -> String {

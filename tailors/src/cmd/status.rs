@@ -7,6 +7,7 @@ use super::{Side, side};
 use crate::admin;
 use crate::cli::Target;
 use crate::exit::Failure;
+use crate::out::say;
 use crate::time::rfc3339;
 
 pub(crate) async fn run(target: Target, json: bool) -> Result<(), Failure> {
@@ -19,21 +20,31 @@ pub(crate) async fn run(target: Target, json: bool) -> Result<(), Failure> {
         }
     };
     if json {
-        println!("{answer}");
+        say!("{answer}");
         return Ok(());
     }
     let status: Status = serde_json::from_value(answer).map_err(|error| Failure::unavailable(error.to_string()))?;
-    println!("captured to {}", rfc3339(status.captured_to_ms));
-    println!(
+    say!("captured to {}", rfc3339(status.captured_to_ms));
+    say!(
         "{:<22}{:<16}{:<16}{:>4}{:>14}{:>12}{:>9}{:>9}{:>9}{:>8}  {:<10}max timestamp",
-        "window", "shard", "seal", "gen", "points", "duplicates", "late", "corrupt", "B/point", "lag s", "state"
+        "window",
+        "shard",
+        "seal",
+        "gen",
+        "points",
+        "duplicates",
+        "late",
+        "corrupt",
+        "B/point",
+        "lag s",
+        "state"
     );
     for row in &status.windows {
         let seal = row.seal.as_ref().map_or_else(|| "-".to_owned(), |seal| format!("{} {}", seal.k, seal.kind.as_str()));
         let generation = row.generation.map_or_else(|| "-".to_owned(), |g| g.to_string());
         let size = row.bytes_per_point.map_or_else(|| "-".to_owned(), |size| format!("{size:.3}"));
         let state = json!(row.state);
-        println!(
+        say!(
             "{:<22}{:<16}{seal:<16}{generation:>4}{:>14}{:>12}{:>9}{:>9}{size:>9}{:>8}  {:<10}{}",
             row.window,
             row.shard.to_string(),

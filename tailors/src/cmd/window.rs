@@ -7,6 +7,7 @@ use super::{Side, now_ms, side};
 use crate::admin;
 use crate::cli::WindowArgs;
 use crate::exit::Failure;
+use crate::out::say;
 use crate::time::parse_ms;
 
 pub(crate) async fn seal(args: WindowArgs) -> Result<(), Failure> {
@@ -47,6 +48,6 @@ fn window_of(args: &WindowArgs) -> Result<tailors_model::Window, Failure> {
 
 fn say(outcome: &Value) {
     for sentence in outcome["message"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        println!("{sentence}");
+        say!("{sentence}");
     }
 }
