@@ -72,14 +72,13 @@ impl DataDir {
         self.store().is_dir()
     }
 
-    /// Makes the directory and its parts; true when it is new.
-    pub(crate) fn create(&self) -> Result<bool, Failure> {
-        let new = !self.exists();
+    /// Makes the directory and its parts.
+    pub(crate) fn create(&self) -> Result<(), Failure> {
         for part in ["imports", "log", "store"] {
             let path = self.0.join(part);
             std::fs::create_dir_all(&path).map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))?;
         }
-        Ok(new)
+        Ok(())
     }
 
     /// Takes the lock; `None` when another process holds it.
@@ -157,8 +156,10 @@ mod tests {
     fn one_process_at_a_time() {
         let temp = tempfile::tempdir().expect("temp dir");
         let dir = DataDir::new(temp.path());
-        assert!(dir.create().expect("creates"));
-        assert!(!dir.create().expect("is there"));
+        assert!(!dir.exists());
+        dir.create().expect("creates");
+        assert!(dir.exists());
+        dir.create().expect("is there");
         let held = dir.lock().expect("free");
         assert_eq!(dir.lock().expect_err("held").exit, Exit::Locked);
         drop(held);

@@ -89,14 +89,15 @@ async fn asked_to_stop() {
 
 /// The clock of this directory; `--now` is fixed when it is made, and refused on any other.
 fn clock_of(dir: &DataDir, now: Option<&str>) -> Result<SystemClock, Failure> {
-    let new = dir.create()?;
     if let Some(now) = now {
         let machine_ms = SystemClock::default().now_ms();
-        if !new {
+        if dir.exists() {
             return Err(Failure::usage(format!("--now is fixed when a data directory is made; {} is there already", dir.path().display())));
         }
+        // Before the parts that make the directory one: a start that is killed here begins anew.
         dir.write_clock_offset_ms(parse_ms(now, machine_ms)? - machine_ms)?;
     }
+    dir.create()?;
     Ok(SystemClock { offset_ms: dir.clock_offset_ms()? })
 }
 
