@@ -1,5 +1,6 @@
-//! What the repository does to itself: tidy checks. `cargo xtask` is an alias of `cargo run -p xtask --`.
+//! What the repository does to itself: tidy checks, long searches. `cargo xtask` is an alias of `cargo run -p xtask --`.
 
+mod fuzz;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,13 +18,18 @@ struct Cli {
 enum Command {
     /// File and function sizes, module headers, no edge between stages, stage order.
     Tidy,
+    /// Searches every decoder for inputs that panic, hang or take too much memory.
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Tidy } = Cli::parse();
-    let findings = tidy::findings(&tidy::root());
+    let root = tidy::root();
+    let findings = match Cli::parse().command {
+        Command::Tidy => tidy::findings(&root),
+        Command::Fuzz(wanted) => fuzz::run(&root, &wanted).err().into_iter().collect(),
+    };
     for finding in &findings {
-        eprintln!("tidy: {finding}");
+        eprintln!("xtask: {finding}");
     }
     if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -109,10 +109,10 @@ pub fn seeded_crc(seed: &[u8], bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(seed), bytes)
 }
 
-/// Checks a stored checksum against [`seeded_crc`].
+/// Checks a stored checksum against [`seeded_crc`]. Under `--cfg fuzzing` any will do: a search that has to guess checksums finds nothing else.
 pub fn check_crc(what: &'static str, seed: &[u8], bytes: &[u8], stored: u32) -> Result<(), FormatError> {
     let computed = seeded_crc(seed, bytes);
-    if computed == stored { Ok(()) } else { Err(FormatError::Checksum { what, stored, computed }) }
+    if computed == stored || cfg!(fuzzing) { Ok(()) } else { Err(FormatError::Checksum { what, stored, computed }) }
 }
 
 #[cfg(test)]
