@@ -251,11 +251,15 @@ async fn ranges_subqueries_and_limits() {
     assert_eq!(series[0].1, [(0, 0.0), (60_000, 10.0), (120_000, 20.0)]);
     assert_eq!(lines(&context, "max_over_time(m_total[5m:1m])", 600.0).await, ["{job=\"a\"} 100"]);
     assert_eq!(lines(&context, "avg_over_time(rate(m_total[2m])[3m:1m])", 600.0).await, [format!("{{job=\"a\"}} {}", 10.0 / 60.0)]);
-    assert_eq!(eval_range(&context, "1", 0, 11_000_000, 1_000).await.expect_err("steps").status().0, 400);
-    assert!(eval_range(&context, "1", 0, 10_999_000, 1_000).await.is_ok());
+    assert_eq!(eval_range(&context, "1", 0, 11_001_000, 1_000).await.expect_err("steps").status().0, 400);
+    assert!(eval_range(&context, "1", 0, 11_000_000, 1_000).await.is_ok());
     assert_eq!(at(&context, "sum(", 0.0).await.expect_err("parse").status().0, 400);
-    let error = at(&context, "double_exponential_smoothing(m_total[5m], 0.5, 0.5)", 0.0).await.expect_err("unknown");
-    assert!(error.status().0 == 422 && error.to_string().contains("double_exponential_smoothing"), "{error}");
+    let error = at(&context, "double_exponential_smoothing(m_total[5m], 0.5, 0.5)", 0.0).await.expect_err("flag");
+    assert!(error.status().0 == 400 && error.to_string().contains("\"double_exponential_smoothing\" is not enabled"), "{error}");
+    let open = Context { limits: Limits { experimental_functions: true, ..Limits::default() }, ..context.clone() };
+    assert_eq!(lines(&open, "double_exponential_smoothing(m_total[5m], 0.5, 0.5)", 600.0).await, ["{job=\"a\"} 100"]);
+    let error = at(&open, "info(m_total)", 0.0).await.expect_err("unknown");
+    assert!(error.status().0 == 422 && error.to_string().contains("info"), "{error}");
     let small = Context { limits: Limits { series_max: 0, ..Limits::default() }, ..context };
     assert_eq!(at(&small, "m_total", 0.0).await.expect_err("series").status().0, 422);
 }

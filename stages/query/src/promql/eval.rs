@@ -96,7 +96,7 @@ pub(super) fn duplicate(labels: &Labels) -> QueryError {
 }
 
 /// Joins columns with equal labels that never meet at a step; those that meet are an error, which names where they come from if known.
-fn unique(columns: Vec<Column>, origins: Option<&[Labels]>) -> Result<Vec<Column>, QueryError> {
+pub(super) fn unique(columns: Vec<Column>, origins: Option<&[Labels]>) -> Result<Vec<Column>, QueryError> {
     let mut numbers: HashMap<Labels, usize> = HashMap::with_capacity(columns.len());
     let mut out: Vec<(usize, Column)> = Vec::with_capacity(columns.len());
     for (origin, column) in columns.into_iter().enumerate() {
@@ -167,12 +167,12 @@ impl Evaluation<'_> {
                 Node::Range(_) => {
                     return Err(QueryError::bad(error::PARSE, "parse error: unexpected range vector"));
                 }
-                Node::OverTime { function, argument, range } => {
-                    let argument = match argument {
-                        Some(argument) => self.scalar(argument, grid).await?,
-                        None => Vec::new(),
-                    };
-                    Evaluated::Vector(self.over_time(*function, argument, range, grid).await?)
+                Node::OverTime { function, arguments, range } => {
+                    let mut scalars = Vec::with_capacity(arguments.len());
+                    for argument in arguments {
+                        scalars.push(self.scalar(argument, grid).await?);
+                    }
+                    Evaluated::Vector(self.over_time(*function, scalars, range, grid).await?)
                 }
                 Node::Call { function, arguments } => self.call(*function, arguments, grid).await?,
                 Node::Aggregate { aggregation, parameter, input, by, labels } => {
@@ -243,7 +243,7 @@ impl Evaluation<'_> {
             Some(Node::Instant { selector, .. }) => selector.equalities(),
             _ => Labels::default(),
         };
-        super::call::apply(function, evaluated, labels, grid, nameless)
+        super::call::apply(function, evaluated, labels, (grid, self.query), nameless)
     }
 
     /// Evaluation times after `@` and `offset`; one step when they are all the same.
@@ -266,17 +266,25 @@ impl Evaluation<'_> {
         Ok(spread(columns, grid.steps))
     }
 
-    async fn over_time(&self, function: RangeFunction, argument: Vec<f64>, range: &Range, grid: Grid) -> Result<Vec<Column>, QueryError> {
+    async fn over_time(
+        &self,
+        function: RangeFunction,
+        arguments: Vec<Vec<f64>>,
+        range: &Range,
+        grid: Grid,
+    ) -> Result<Vec<Column>, QueryError> {
         let mut times = self.shifted(range.shift, grid);
-        let offset_ms = grid.start_ms - times.start_ms;
-        if !argument.is_empty() {
+        if !arguments.is_empty() {
             // A fixed window with an argument of its own at each step.
             times.steps = grid.steps;
+        }
+        if function == RangeFunction::DoubleExponentialSmoothing {
+            smoothing_factors(&arguments)?;
         }
         let range_ms = range.range_ms;
         let fold: Fold = Arc::new(move |mut timestamps, mut values| {
             drop_stale(&mut timestamps, &mut values);
-            slide(&Slide { function, times, range_ms, offset_ms, argument: &argument }, &timestamps, &values)
+            slide(&Slide { function, times, range_ms, evaluated: grid, arguments: &arguments }, &timestamps, &values)
         });
         let (columns, equalities) = match &range.input {
             RangeInput::Points(selector) => (self.load(selector, times, range_ms, fold).await?, selector.equalities()),
@@ -452,6 +460,17 @@ fn batches(groups: Vec<Group>) -> Vec<Vec<Group>> {
     out
 }
 
+/// Factors of double_exponential_smoothing lie between 0 and 1.
+fn smoothing_factors(arguments: &[Vec<f64>]) -> Result<(), QueryError> {
+    for (what, short, factors) in [("smoothing", "sf", arguments.first()), ("trend", "tf", arguments.get(1))] {
+        if let Some(wrong) = factors.into_iter().flatten().find(|factor| **factor <= 0.0 || **factor >= 1.0) {
+            let text = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {wrong:.6}");
+            return Err(QueryError::execution(error::ARGUMENT, text));
+        }
+    }
+    Ok(())
+}
+
 /// A value that is the same at every step, at every step.
 fn spread(mut columns: Vec<Column>, steps: usize) -> Vec<Column> {
     for column in columns.iter_mut().filter(|column| column.values.len() < steps) {
@@ -469,7 +488,12 @@ fn aggregated(
     labels: &[String],
 ) -> Result<Vec<Column>, QueryError> {
     Ok(match (aggregation, parameter) {
-        (Aggregation::CountValues, Some(Evaluated::Text(label))) => aggregate::count_values(input, &label, grid.steps, by, labels),
+        (Aggregation::CountValues, Some(Evaluated::Text(label))) => {
+            if label.is_empty() {
+                return Err(QueryError::execution(error::ARGUMENT, "invalid label name \"\""));
+            }
+            aggregate::count_values(input, &label, grid.steps, by, labels)
+        }
         (Aggregation::Quantile, Some(Evaluated::Scalar(q))) => aggregate::quantiles(input, &q, by, labels),
         (Aggregation::TopK | Aggregation::BottomK | Aggregation::LimitK, Some(Evaluated::Scalar(k))) => {
             aggregate::pick(aggregation, input, &k, by, labels)?

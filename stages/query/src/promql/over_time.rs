@@ -29,6 +29,18 @@ pub(crate) enum RangeFunction {
     Resets,
     Deriv,
     PredictLinear,
+    DoubleExponentialSmoothing,
+    /// Time of the first, last, least or greatest value.
+    TimeOf(Which),
+}
+
+/// Which point of a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    First,
+    Last,
+    Least,
+    Greatest,
 }
 
 impl RangeFunction {
@@ -58,13 +70,18 @@ impl RangeFunction {
             "resets" => Self::Resets,
             "deriv" => Self::Deriv,
             "predict_linear" => Self::PredictLinear,
+            "double_exponential_smoothing" => Self::DoubleExponentialSmoothing,
+            "ts_of_first_over_time" => Self::TimeOf(Which::First),
+            "ts_of_last_over_time" => Self::TimeOf(Which::Last),
+            "ts_of_min_over_time" => Self::TimeOf(Which::Least),
+            "ts_of_max_over_time" => Self::TimeOf(Which::Greatest),
             _ => return None,
         })
     }
 
     /// Whether results keep the metric's name.
     pub(crate) fn keeps_name(self) -> bool {
-        matches!(self, Self::Last | Self::First)
+        matches!(self, Self::Last | Self::First | Self::TimeOf(Which::First | Which::Last))
     }
 
     fn looks_at_falls(self) -> bool {
@@ -78,10 +95,10 @@ pub(crate) struct Slide<'a> {
     /// Times at which windows end, `offset` already subtracted.
     pub(crate) times: Grid,
     pub(crate) range_ms: i64,
-    /// What was subtracted.
-    pub(crate) offset_ms: i64,
-    /// The scalar argument at each step; empty when there is none.
-    pub(crate) argument: &'a [f64],
+    /// Evaluation times of the steps, before `@` and `offset`.
+    pub(crate) evaluated: Grid,
+    /// Scalar arguments, each at every step.
+    pub(crate) arguments: &'a [Vec<f64>],
 }
 
 /// The function's value at each step. `values` hold no stale marker.
@@ -116,14 +133,14 @@ pub(crate) fn slide(how: &Slide<'_>, timestamps: &[i64], values: &[f64]) -> Vec<
             falls: &falls[fall_from..fall_to],
             first: from,
         };
-        let argument = how.argument.get(step).copied().unwrap_or(f64::NAN);
-        out.push(one(how, &window, argument, &mut scratch).unwrap_or(ABSENT));
+        out.push(one(how, &window, step, &mut scratch).unwrap_or(ABSENT));
     }
     out
 }
 
-fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f64>) -> Option<f64> {
+fn one(how: &Slide<'_>, window: &Window<'_>, step: usize, scratch: &mut Vec<f64>) -> Option<f64> {
     let values = window.values;
+    let argument = |number: usize| how.arguments.get(number).and_then(|steps| steps.get(step)).copied().unwrap_or(f64::NAN);
     Some(match how.function {
         RangeFunction::Extrapolated(extrapolation) => return rate::extrapolated(window, extrapolation),
         RangeFunction::LastTwo { counter } => return rate::between_last_two(window, counter),
@@ -141,7 +158,7 @@ fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f6
         RangeFunction::Quantile => {
             scratch.clear();
             scratch.extend_from_slice(values);
-            quantile(argument, scratch)
+            quantile(argument(0), scratch)
         }
         RangeFunction::Changes => {
             values.windows(2).filter(|pair| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan())).count() as f64
@@ -157,8 +174,26 @@ fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f6
             if values.len() < 2 {
                 return None;
             }
-            let (slope, intercept) = regression(window, window.end_ms + how.offset_ms);
-            slope * argument + intercept
+            let (slope, intercept) = regression(window, how.evaluated.at(step));
+            slope * argument(0) + intercept
+        }
+        RangeFunction::DoubleExponentialSmoothing => {
+            if values.len() < 2 {
+                return None;
+            }
+            smoothed(values, argument(0), argument(1))
+        }
+        RangeFunction::TimeOf(which) => {
+            let extreme = |better: fn(f64, f64) -> bool| {
+                (1..values.len()).fold(0, |best, at| if better(values[at], values[best]) || values[best].is_nan() { at } else { best })
+            };
+            let at = match which {
+                Which::First => 0,
+                Which::Last => values.len() - 1,
+                Which::Least => extreme(|value, best| value <= best),
+                Which::Greatest => extreme(|value, best| value >= best),
+            };
+            window.timestamps[at] as f64 / 1_000.0
         }
     })
 }
@@ -276,6 +311,18 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let upper = last.min(lower + 1.0);
     let weight = rank - rank.floor();
     values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+}
+
+/// Holt's linear method: the last of a series of smoothed values, each a mix of the value and the line through the two before.
+fn smoothed(values: &[f64], smoothing: f64, trend: f64) -> f64 {
+    let (mut before, mut last, mut slope) = (0.0, values[0], values[1] - values[0]);
+    for (i, value) in values[1..].iter().enumerate() {
+        if i > 0 {
+            slope = trend * (last - before) + (1.0 - trend) * slope;
+        }
+        (before, last) = (last, smoothing * value + (1.0 - smoothing) * (last + slope));
+    }
+    last
 }
 
 /// Slope per second and value at `at_ms` of the least-squares line.
