@@ -20,13 +20,10 @@ pub(super) fn apply(
 ) -> Result<Evaluated, QueryError> {
     let mut arguments = Arguments(arguments.into_iter());
     let steps = grid.steps;
-    let seconds = |grid: Grid| grid.times().map(|at| at as f64 / 1_000.0).collect::<Vec<_>>();
-    if let Some(ms) = of_query(function, query) {
-        return Ok(Evaluated::Scalar(vec![ms as f64 / 1_000.0; steps]));
+    if let Some(values) = of_times(function, grid, query) {
+        return Ok(Evaluated::Scalar(values));
     }
     let columns = match function {
-        Function::Time => return Ok(Evaluated::Scalar(seconds(grid))),
-        Function::Pi => return Ok(Evaluated::Scalar(vec![std::f64::consts::PI; steps])),
         Function::MinOf | Function::MaxOf => {
             let pick = if matches!(function, Function::MinOf) { functions::lesser } else { functions::greater };
             let (a, b) = (arguments.scalar()?, arguments.scalar()?);
@@ -88,20 +85,28 @@ pub(super) fn apply(
         }
         Function::OfNativeHistograms => Vec::new(),
         // Answered above.
-        Function::Start | Function::End | Function::Span | Function::Step => Vec::new(),
+        Function::Time | Function::Pi | Function::Start | Function::End | Function::Span | Function::Step => Vec::new(),
     };
     Ok(Evaluated::Vector(columns))
 }
 
-/// What a function says of the query itself, in milliseconds.
-fn of_query(function: Function, query: Grid) -> Option<i64> {
-    match function {
-        Function::Start => Some(query.start_ms),
-        Function::End => Some(query.end_ms()),
-        Function::Span => Some(query.end_ms() - query.start_ms),
-        Function::Step => Some(if query.steps == 1 { 0 } else { query.step_ms }),
-        _ => None,
-    }
+fn seconds(grid: Grid) -> Vec<f64> {
+    grid.times().map(|at| at as f64 / 1_000.0).collect()
+}
+
+/// Functions without an argument, which need no more than the times of evaluation and of the query.
+fn of_times(function: Function, grid: Grid, query: Grid) -> Option<Vec<f64>> {
+    let ms = match function {
+        Function::Time => return Some(seconds(grid)),
+        Function::Pi => return Some(vec![std::f64::consts::PI; grid.steps]),
+        Function::Start => query.start_ms,
+        Function::End => query.end_ms(),
+        Function::Span => query.end_ms() - query.start_ms,
+        Function::Step if query.steps == 1 => 0,
+        Function::Step => query.step_ms,
+        _ => return None,
+    };
+    Some(vec![ms as f64 / 1_000.0; grid.steps])
 }
 
 struct Arguments(std::vec::IntoIter<Evaluated>);

@@ -21,7 +21,7 @@ pub(crate) struct Date {
 impl Date {
     /// Date of a time, Unix seconds; decimals are cut. What is no i64 (NaN too) counts as the least one, as on Go's amd64.
     pub(crate) fn of(at_s: f64) -> Self {
-        let fits = at_s >= -9_223_372_036_854_775_808.0 && at_s < 9_223_372_036_854_775_808.0;
+        let fits = (i64::MIN as f64..-(i64::MIN as f64)).contains(&at_s);
         let at_s = i128::from(if fits { at_s as i64 } else { i64::MIN });
         let at_s = (at_s + GO_CALENDAR_S).rem_euclid(1 << 64) - GO_CALENDAR_S;
         let (days, second) = (at_s.div_euclid(DAY_S), at_s.rem_euclid(DAY_S));

@@ -12,6 +12,7 @@ pub(crate) mod functions;
 mod gate;
 mod histogram;
 pub mod labels;
+mod load;
 pub(crate) mod over_time;
 pub(crate) mod plan;
 pub(crate) mod rate;

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -40,16 +40,24 @@ pub(crate) fn tags(words: &str) -> Vec<Tag> {
 
 /// A store and the directory it lies in.
 pub(crate) struct Store {
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) root: PathBuf,
     pub(crate) objects: Objects,
     published: u64,
+    /// Removes a temporary directory with the store.
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("directory");
-        let objects = Objects::new(Arc::new(LocalStore::open(dir.path()).expect("opens")), Default::default(), 1);
-        Self { dir, objects, published: 0 }
+        let store = Self::at(dir.path());
+        Self { _dir: Some(dir), ..store }
+    }
+
+    /// In a directory that stays.
+    pub(crate) fn at(root: &Path) -> Self {
+        let objects = Objects::new(Arc::new(LocalStore::open(root).expect("opens")), Default::default(), 1);
+        Self { root: root.to_owned(), objects, published: 0, _dir: None }
     }
 
     pub(crate) fn shard() -> ShardId {
@@ -112,7 +120,7 @@ impl Store {
 
     /// Path of a window's chunk file.
     pub(crate) fn chunk_path(&self, window: Window, g: u32) -> PathBuf {
-        self.dir.path().join(key::chunk(Self::shard(), window, g, "t", 0))
+        self.root.join(key::chunk(Self::shard(), window, g, "t", 0))
     }
 
     /// A fresh process: nothing cached.
