@@ -34,14 +34,9 @@ pub struct SelectedSeries {
     pub points_max: u64,
 }
 
-/// Points of one series in time order, each timestamp once.
-#[derive(Clone, Debug, Default)]
-pub struct SeriesPoints {
-    /// Unix milliseconds, strictly increasing.
-    pub timestamps_ms: Vec<i64>,
-    /// Values, bit-exact; as long as `timestamps_ms`.
-    pub values: Vec<f64>,
-}
+/// Takes points of series part by part: position of the series among those asked for, Unix milliseconds (strictly increasing, from part to part
+/// too), values, bit-exact. Called on threads that may compute.
+pub type EachPart = Box<dyn FnMut(usize, &[i64], &[f64]) + Send>;
 
 /// A window, shard and generation that an answer used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -129,8 +124,10 @@ pub trait Selection: Send + Sync {
     /// In the order of their identity (metric, then canonical tags), each once.
     fn series(&self) -> &[SelectedSeries];
 
-    /// Points of the series with these numbers (positions in `series()`), clipped to the selection's range, in the order asked for.
-    fn read<'a>(&'a self, numbers: &'a [usize]) -> SourceFuture<'a, Vec<SeriesPoints>>;
+    /// Hands out the points of the series with these numbers (positions in `series()`) at `from_ms <= time < to_ms`, clipped to the selection's
+    /// range: each series in time order, series among each other in any. Of points that can't be read some may have been handed out before the
+    /// error, or before their range is named.
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, each: EachPart) -> SourceFuture<'a, ()>;
 
     /// Ranges found unreadable so far; only where partial answers are allowed.
     fn partial(&self) -> Vec<PartialRange>;

@@ -18,6 +18,8 @@ pub struct Limits {
     pub time_ms_max: u64,
     /// `query.lookback_ms`: how far an instant selector looks back. Default 300,000, as Prometheus.
     pub lookback_ms: i64,
+    /// `query.limits.experimental_functions`: whether functions are spoken that Prometheus keeps behind `promql-experimental-functions`. Default false.
+    pub experimental_functions: bool,
 }
 
 impl Default for Limits {
@@ -30,6 +32,7 @@ impl Default for Limits {
             memory_bytes_max: 1 << 30,
             time_ms_max: 120_000,
             lookback_ms: 300_000,
+            experimental_functions: false,
         }
     }
 }

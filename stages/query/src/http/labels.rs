@@ -45,9 +45,8 @@ impl Lookup {
         let source = deps.source.pin(deps.clock.now_ms(), false).await?;
         let from_ms = params.time_ms("start")?.unwrap_or(limits::TIME_MIN_MS);
         let to_ms = params.time_ms("end")?.unwrap_or(limits::TIME_MAX_MS).saturating_add(1);
-        if to_ms <= from_ms {
-            return Err(QueryError::bad(error::PARAMETER, "invalid parameter \"end\": end timestamp must not be before start time"));
-        }
+        // An end before the start finds nothing, as in Prometheus.
+        let to_ms = to_ms.max(from_ms);
         Ok(Self { params, source, from_ms, to_ms, warnings: Vec::new() })
     }
 
@@ -153,7 +152,8 @@ pub(super) async fn metadata(State(deps): State<QueryDeps>, request: Request) ->
     let mut metas: BTreeMap<String, MetricMeta> = BTreeMap::new();
     for found in lookup.select(u64::MAX).await? {
         let name = text(&found.series.metric).to_string();
-        if wanted.as_ref().is_none_or(|wanted| *wanted == name) {
+        // Where nothing is known, Prometheus says nothing.
+        if found.meta != MetricMeta::default() && wanted.as_ref().is_none_or(|wanted| *wanted == name) {
             metas.entry(name).or_insert(found.meta);
         }
     }

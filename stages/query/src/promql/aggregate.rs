@@ -152,18 +152,23 @@ pub(crate) fn quantiles(columns: &[Column], q: &[f64], by: bool, labels: &[Strin
     of_group.collect()
 }
 
-/// How often each value occurs in a group, as one series per value.
+/// How often each value occurs in a group, as one series per value. The label is set first and grouped by then, so `without` it is gone.
 pub(crate) fn count_values(columns: &[Column], label: &str, steps: usize, by: bool, labels: &[String]) -> Vec<Column> {
-    let (group_of, names) = groups(columns, by, labels);
+    let kept: Vec<String> = labels.iter().cloned().chain([label.to_owned()]).collect();
     let mut numbers: HashMap<Labels, usize> = HashMap::new();
     let mut out: Vec<Column> = Vec::new();
-    for (column, group) in columns.iter().zip(group_of) {
+    for column in columns {
+        // Values repeat from step to step: look their labels up once.
+        let mut known: HashMap<u64, usize> = HashMap::new();
         for (step, value) in column.values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
-            let mut labels = names[group].clone();
-            labels.set(label, &plain_number(*value));
-            let number = *numbers.entry(labels).or_insert_with_key(|labels| {
-                out.push(Column { labels: labels.clone(), values: vec![ABSENT; steps] });
-                out.len() - 1
+            let number = *known.entry(value.to_bits()).or_insert_with(|| {
+                let mut with = column.labels.clone();
+                with.set(label, &plain_number(*value));
+                let group = if by { with.only(&kept) } else { with.without(labels).without_name() };
+                *numbers.entry(group).or_insert_with_key(|labels| {
+                    out.push(Column { labels: labels.clone(), values: vec![ABSENT; steps] });
+                    out.len() - 1
+                })
             });
             let count = &mut out[number].values[step];
             *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };

@@ -1,25 +1,21 @@
 //! The order of work of one evaluation: read each selector once, fold its series to columns, combine columns up the plan.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt, stream};
-use tailors_model::source::{PartialRange, ReadLimits, Selection};
+use tailors_model::source::PartialRange;
 
 use super::aggregate::{self, Aggregation};
 use super::labels::Labels;
-use super::over_time::{RangeFunction, Slide, slide};
+use super::load::Fold;
+use super::over_time::{RangeFunction, Slide};
 use super::plan::{At, Node, Range, RangeInput, Shift};
-use super::selector::{Grid, Selector, drop_stale, instant};
+use super::selector::{Grid, Look, Selector};
 use super::value::{ABSENT, Value, is_absent};
 use super::{Answer, Context, binary, functions};
 use crate::error::{self, QueryError};
 
-/// Points of a batch of series that is read and folded as one.
-const BATCH_POINTS: u64 = 2 << 20;
-/// Batches in flight.
-const BATCHES: usize = 3;
 /// Step of a subquery that names none: Prometheus' default evaluation interval.
 const SUBQUERY_STEP_MS: i64 = 60_000;
 
@@ -37,8 +33,7 @@ pub(super) enum Evaluated {
     Vector(Vec<Column>),
 }
 
-type Fold = Arc<dyn Fn(Vec<i64>, Vec<f64>) -> Vec<f64> + Send + Sync>;
-type RawSeries = (Labels, Vec<(i64, f64)>);
+pub(super) type RawSeries = (Labels, Vec<(i64, f64)>);
 
 /// Evaluates a plan.
 pub(super) async fn run(context: &Context, plan: &Node, grid: Grid, is_instant: bool) -> Result<Answer, QueryError> {
@@ -96,7 +91,7 @@ pub(super) fn duplicate(labels: &Labels) -> QueryError {
 }
 
 /// Joins columns with equal labels that never meet at a step; those that meet are an error, which names where they come from if known.
-fn unique(columns: Vec<Column>, origins: Option<&[Labels]>) -> Result<Vec<Column>, QueryError> {
+pub(super) fn unique(columns: Vec<Column>, origins: Option<&[Labels]>) -> Result<Vec<Column>, QueryError> {
     let mut numbers: HashMap<Labels, usize> = HashMap::with_capacity(columns.len());
     let mut out: Vec<(usize, Column)> = Vec::with_capacity(columns.len());
     for (origin, column) in columns.into_iter().enumerate() {
@@ -127,31 +122,26 @@ fn nameless(mut columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
     unique(columns, Some(&origins))
 }
 
+/// What the query has cost and found out so far.
 #[derive(Default)]
-struct Tally {
-    points: u64,
+pub(super) struct Tally {
+    pub(super) points: u64,
     bytes: u64,
-    read: Option<(i64, i64)>,
-    notes: Vec<String>,
-    partial: Vec<PartialRange>,
+    /// From and to of all reads, Unix milliseconds.
+    pub(super) read: Option<(i64, i64)>,
+    pub(super) notes: Vec<String>,
+    pub(super) partial: Vec<PartialRange>,
 }
 
-struct Evaluation<'a> {
-    context: &'a Context,
+pub(super) struct Evaluation<'a> {
+    pub(super) context: &'a Context,
     /// The query's own grid: what `start()` and `end()` mean.
     query: Grid,
     tally: Mutex<Tally>,
 }
 
-/// Series with equal label sets, to be read as one: labels and numbers in the selection.
-struct Group {
-    labels: Labels,
-    numbers: Vec<usize>,
-    points_max: u64,
-}
-
 impl Evaluation<'_> {
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+    pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -167,12 +157,12 @@ impl Evaluation<'_> {
                 Node::Range(_) => {
                     return Err(QueryError::bad(error::PARSE, "parse error: unexpected range vector"));
                 }
-                Node::OverTime { function, argument, range } => {
-                    let argument = match argument {
-                        Some(argument) => self.scalar(argument, grid).await?,
-                        None => Vec::new(),
-                    };
-                    Evaluated::Vector(self.over_time(*function, argument, range, grid).await?)
+                Node::OverTime { function, arguments, range } => {
+                    let mut scalars = Vec::with_capacity(arguments.len());
+                    for argument in arguments {
+                        scalars.push(self.scalar(argument, grid).await?);
+                    }
+                    Evaluated::Vector(self.over_time(*function, scalars, range, grid).await?)
                 }
                 Node::Call { function, arguments } => self.call(*function, arguments, grid).await?,
                 Node::Aggregate { aggregation, parameter, input, by, labels } => {
@@ -243,7 +233,7 @@ impl Evaluation<'_> {
             Some(Node::Instant { selector, .. }) => selector.equalities(),
             _ => Labels::default(),
         };
-        super::call::apply(function, evaluated, labels, grid, nameless)
+        super::call::apply(function, evaluated, labels, (grid, self.query), nameless)
     }
 
     /// Evaluation times after `@` and `offset`; one step when they are all the same.
@@ -261,30 +251,34 @@ impl Evaluation<'_> {
 
     async fn instant(&self, selector: &Selector, shift: Shift, as_time: bool, grid: Grid) -> Result<Vec<Column>, QueryError> {
         let (times, lookback_ms) = (self.shifted(shift, grid), self.context.limits.lookback_ms);
-        let fold: Fold = Arc::new(move |timestamps, values| instant(times, lookback_ms, &timestamps, &values, as_time));
-        let columns = self.load(selector, times, lookback_ms, fold).await?;
+        let columns = self.load(selector, lookback_ms, Fold::Look(Look { times, lookback_ms, as_time })).await?;
         Ok(spread(columns, grid.steps))
     }
 
-    async fn over_time(&self, function: RangeFunction, argument: Vec<f64>, range: &Range, grid: Grid) -> Result<Vec<Column>, QueryError> {
+    async fn over_time(
+        &self,
+        function: RangeFunction,
+        arguments: Vec<Vec<f64>>,
+        range: &Range,
+        grid: Grid,
+    ) -> Result<Vec<Column>, QueryError> {
         let mut times = self.shifted(range.shift, grid);
-        let offset_ms = grid.start_ms - times.start_ms;
-        if !argument.is_empty() {
+        if !arguments.is_empty() {
             // A fixed window with an argument of its own at each step.
             times.steps = grid.steps;
         }
+        if function == RangeFunction::DoubleExponentialSmoothing {
+            smoothing_factors(&arguments)?;
+        }
         let range_ms = range.range_ms;
-        let fold: Fold = Arc::new(move |mut timestamps, mut values| {
-            drop_stale(&mut timestamps, &mut values);
-            slide(&Slide { function, times, range_ms, offset_ms, argument: &argument }, &timestamps, &values)
-        });
+        let fold = Fold::Slide(Slide { function, times, range_ms, evaluated: grid, arguments });
         let (columns, equalities) = match &range.input {
-            RangeInput::Points(selector) => (self.load(selector, times, range_ms, fold).await?, selector.equalities()),
+            RangeInput::Points(selector) => (self.load(selector, range_ms, fold).await?, selector.equalities()),
             RangeInput::Subquery(node, step_ms) => {
                 let (columns, inner) = self.subquery(node, *step_ms, times, range_ms).await?;
                 let fold = |column: Column| {
-                    let (timestamps, values) = points_of(&column.values, inner).unzip();
-                    Column { labels: column.labels, values: fold(timestamps, values) }
+                    let (timestamps, values): (Vec<i64>, Vec<f64>) = points_of(&column.values, inner).unzip();
+                    Column { labels: column.labels, values: fold.of(&timestamps, &values) }
                 };
                 (columns.into_iter().map(fold).collect(), Labels::default())
             }
@@ -327,18 +321,7 @@ impl Evaluation<'_> {
                 let (columns, inner) = self.subquery(node, *step_ms, times, range.range_ms).await?;
                 columns.into_iter().map(|column| (column.labels, points_of(&column.values, inner).collect())).collect()
             }
-            RangeInput::Points(selector) => {
-                let Some((selection, groups)) = self.select(selector, after + 1, times.start_ms + 1).await? else { return Ok(Vec::new()) };
-                self.charge(groups.iter().map(|group| group.points_max * 16).sum())?;
-                let mut series = Vec::with_capacity(groups.len());
-                for batch in batches(groups) {
-                    for (labels, mut timestamps, mut values) in self.read(&selection, batch).await? {
-                        drop_stale(&mut timestamps, &mut values);
-                        series.push((labels, timestamps.into_iter().zip(values).collect()));
-                    }
-                }
-                series
-            }
+            RangeInput::Points(selector) => self.points(selector, after + 1, times.start_ms + 1).await?,
         };
         series.retain(|(_, points): &RawSeries| !points.is_empty());
         series.sort_by(|a, b| a.0.cmp(&b.0));
@@ -346,7 +329,7 @@ impl Evaluation<'_> {
     }
 
     /// Counts memory of columns; they live until the answer is there.
-    fn charge(&self, bytes: u64) -> Result<(), QueryError> {
+    pub(super) fn charge(&self, bytes: u64) -> Result<(), QueryError> {
         let mut tally = self.tally();
         tally.bytes = tally.bytes.saturating_add(bytes);
         let most = self.context.limits.memory_bytes_max;
@@ -358,98 +341,17 @@ impl Evaluation<'_> {
         );
         Err(QueryError::execution(error::MEMORY, text))
     }
-
-    /// Reads a selector's points for windows of `back_ms` that end at `times`, and folds each series to a column, in label order.
-    async fn load(&self, selector: &Selector, times: Grid, back_ms: i64, fold: Fold) -> Result<Vec<Column>, QueryError> {
-        let (from_ms, to_ms) = (times.start_ms.saturating_sub(back_ms) + 1, times.end_ms() + 1);
-        let Some((selection, groups)) = self.select(selector, from_ms, to_ms).await? else { return Ok(Vec::new()) };
-        self.charge(groups.len() as u64 * times.steps as u64 * 8)?;
-        let batches = batches(groups).into_iter().map(|batch| {
-            let (selection, fold) = (selection.clone(), fold.clone());
-            async move {
-                let series = self.read(&selection, batch).await?;
-                let folded = tokio::task::spawn_blocking(move || {
-                    let column = |(labels, timestamps, values)| Column { labels, values: fold(timestamps, values) };
-                    series.into_iter().map(column).filter(|column| column.values.iter().any(|value| !is_absent(*value))).collect::<Vec<_>>()
-                });
-                folded.await.map_err(|error| QueryError::Data(format!("evaluation ended early: {error}")))
-            }
-        });
-        let columns: Vec<Vec<Column>> = stream::iter(batches).buffered(BATCHES).try_collect().await?;
-        self.tally().partial.append(&mut selection.partial());
-        Ok(columns.into_iter().flatten().collect())
-    }
-
-    /// Finds a selector's series; `None` when nothing stored can be meant.
-    async fn select(&self, selector: &Selector, from_ms: i64, to_ms: i64) -> Result<Option<(Arc<dyn Selection>, Vec<Group>)>, QueryError> {
-        let Context { source, org, limits, allow_partial } = self.context;
-        let points = {
-            let mut tally = self.tally();
-            let (from, to) = tally.read.unwrap_or((from_ms, to_ms));
-            tally.read = Some((from.min(from_ms), to.max(to_ms)));
-            limits.points_max.saturating_sub(tally.points)
-        };
-        let names = source.metrics(*org, from_ms, to_ms, *allow_partial).await?;
-        let (filter, mut notes) = selector.resolve(&names);
-        self.tally().notes.append(&mut notes);
-        let read = ReadLimits { series: limits.series_max, points, allow_partial: *allow_partial };
-        // Also when no name fits: the source then says which files it could not read.
-        let selection = source.select(*org, &filter, from_ms, to_ms, read).await?;
-        self.tally().partial.append(&mut selection.partial());
-        let mut named: Vec<(Labels, usize)> =
-            selection.series().iter().enumerate().map(|(number, found)| (Labels::of_series(&found.series), number)).collect();
-        named.sort();
-        let mut groups: Vec<Group> = Vec::with_capacity(named.len());
-        for (labels, number) in named {
-            let points = selection.series()[number].points_max;
-            match groups.last_mut().filter(|group| group.labels == labels) {
-                Some(group) => {
-                    group.numbers.push(number);
-                    group.points_max += points;
-                }
-                None => groups.push(Group { labels, numbers: vec![number], points_max: points }),
-            }
-        }
-        Ok((!groups.is_empty()).then_some((selection, groups)))
-    }
-
-    /// Points of some groups; series of one group are merged, at equal times the later series in identity order wins.
-    async fn read(&self, selection: &Arc<dyn Selection>, groups: Vec<Group>) -> Result<Vec<(Labels, Vec<i64>, Vec<f64>)>, QueryError> {
-        let numbers: Vec<usize> = groups.iter().flat_map(|group| group.numbers.iter().copied()).collect();
-        let mut points = selection.read(&numbers).await?.into_iter();
-        let mut out = Vec::with_capacity(groups.len());
-        let mut read = 0;
-        for group in groups {
-            let members: Vec<_> = points.by_ref().take(group.numbers.len()).collect();
-            read += members.iter().map(|member| member.values.len() as u64).sum::<u64>();
-            let (timestamps, values) = match members.len() {
-                1 => members.into_iter().next().map(|member| (member.timestamps_ms, member.values)).unwrap_or_default(),
-                _ => {
-                    let all = members.iter().flat_map(|member| member.timestamps_ms.iter().copied().zip(member.values.iter().copied()));
-                    all.collect::<std::collections::BTreeMap<_, _>>().into_iter().unzip()
-                }
-            };
-            out.push((group.labels, timestamps, values));
-        }
-        self.tally().points += read;
-        Ok(out)
-    }
 }
 
-fn batches(groups: Vec<Group>) -> Vec<Vec<Group>> {
-    let mut out: Vec<Vec<Group>> = Vec::new();
-    let mut points = u64::MAX;
-    for group in groups {
-        points = points.saturating_add(group.points_max);
-        if points > BATCH_POINTS {
-            points = group.points_max;
-            out.push(Vec::new());
-        }
-        if let Some(batch) = out.last_mut() {
-            batch.push(group);
+/// Factors of double_exponential_smoothing lie between 0 and 1.
+fn smoothing_factors(arguments: &[Vec<f64>]) -> Result<(), QueryError> {
+    for (what, short, factors) in [("smoothing", "sf", arguments.first()), ("trend", "tf", arguments.get(1))] {
+        if let Some(wrong) = factors.into_iter().flatten().find(|factor| **factor <= 0.0 || **factor >= 1.0) {
+            let text = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {wrong:.6}");
+            return Err(QueryError::execution(error::ARGUMENT, text));
         }
     }
-    out
+    Ok(())
 }
 
 /// A value that is the same at every step, at every step.
@@ -469,7 +371,12 @@ fn aggregated(
     labels: &[String],
 ) -> Result<Vec<Column>, QueryError> {
     Ok(match (aggregation, parameter) {
-        (Aggregation::CountValues, Some(Evaluated::Text(label))) => aggregate::count_values(input, &label, grid.steps, by, labels),
+        (Aggregation::CountValues, Some(Evaluated::Text(label))) => {
+            if label.is_empty() {
+                return Err(QueryError::execution(error::ARGUMENT, "invalid label name \"\""));
+            }
+            aggregate::count_values(input, &label, grid.steps, by, labels)
+        }
         (Aggregation::Quantile, Some(Evaluated::Scalar(q))) => aggregate::quantiles(input, &q, by, labels),
         (Aggregation::TopK | Aggregation::BottomK | Aggregation::LimitK, Some(Evaluated::Scalar(k))) => {
             aggregate::pick(aggregation, input, &k, by, labels)?

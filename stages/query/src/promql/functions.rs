@@ -1,10 +1,10 @@
 //! Functions of instant vectors, scalars and strings.
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
 use regex::Regex;
 
+use super::dates::Date;
 use super::eval::Column;
-use super::labels::{Labels, NAME};
+use super::labels::Labels;
 use super::value::{ABSENT, is_absent};
 use crate::error::{self, QueryError};
 
@@ -14,7 +14,7 @@ pub(crate) enum Function {
     /// Each value by itself.
     Map(fn(f64) -> f64),
     /// Part of a date in UTC, of each value as Unix seconds, or of the evaluation time.
-    Date(fn(DateTime<Utc>) -> f64),
+    Date(fn(&Date) -> f64),
     Round,
     Clamp,
     ClampMin,
@@ -34,6 +34,17 @@ pub(crate) enum Function {
     LabelReplace,
     LabelJoin,
     HistogramQuantile,
+    HistogramQuantiles,
+    HistogramFraction,
+    /// Looks at native histograms only, which are not stored: nothing comes of floats.
+    OfNativeHistograms,
+    /// Edges, span and step of the query.
+    Start,
+    End,
+    Span,
+    Step,
+    MinOf,
+    MaxOf,
 }
 
 impl Function {
@@ -71,14 +82,14 @@ impl Function {
             "atanh" => Self::Map(f64::atanh),
             "rad" => Self::Map(|v| v * std::f64::consts::PI / 180.0),
             "deg" => Self::Map(|v| v * 180.0 / std::f64::consts::PI),
-            "minute" => Self::Date(|at| f64::from(at.minute())),
-            "hour" => Self::Date(|at| f64::from(at.hour())),
-            "day_of_month" => Self::Date(|at| f64::from(at.day())),
-            "day_of_week" => Self::Date(|at| f64::from(at.weekday().num_days_from_sunday())),
-            "day_of_year" => Self::Date(|at| f64::from(at.ordinal())),
-            "days_in_month" => Self::Date(days_in_month),
-            "month" => Self::Date(|at| f64::from(at.month())),
-            "year" => Self::Date(|at| f64::from(at.year())),
+            "minute" => Self::Date(|at| at.minute),
+            "hour" => Self::Date(|at| at.hour),
+            "day_of_month" => Self::Date(|at| at.day),
+            "day_of_week" => Self::Date(|at| at.weekday),
+            "day_of_year" => Self::Date(|at| at.day_of_year),
+            "days_in_month" => Self::Date(|at| at.days_in_month),
+            "month" => Self::Date(|at| at.month),
+            "year" => Self::Date(|at| at.year),
             "round" => Self::Round,
             "clamp" => Self::Clamp,
             "clamp_min" => Self::ClampMin,
@@ -96,23 +107,18 @@ impl Function {
             "label_replace" => Self::LabelReplace,
             "label_join" => Self::LabelJoin,
             "histogram_quantile" => Self::HistogramQuantile,
+            "histogram_quantiles" => Self::HistogramQuantiles,
+            "histogram_fraction" => Self::HistogramFraction,
+            "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev" | "histogram_stdvar" => Self::OfNativeHistograms,
+            "start" => Self::Start,
+            "end" => Self::End,
+            "range" => Self::Span,
+            "step" => Self::Step,
+            "min_of" => Self::MinOf,
+            "max_of" => Self::MaxOf,
             _ => return None,
         })
     }
-}
-
-fn days_in_month(at: DateTime<Utc>) -> f64 {
-    let february = if at.year() % 4 == 0 && (at.year() % 100 != 0 || at.year() % 400 == 0) { 29.0 } else { 28.0 };
-    match at.month() {
-        2 => february,
-        4 | 6 | 9 | 11 => 30.0,
-        _ => 31.0,
-    }
-}
-
-/// A part of the date of a time, Unix seconds; NaN for what is no date.
-pub(crate) fn date_part(part: fn(DateTime<Utc>) -> f64, at_s: f64) -> f64 {
-    DateTime::from_timestamp(at_s as i64, 0).filter(|_| at_s.is_finite()).map_or(f64::NAN, part)
 }
 
 /// Applies a function to each value.
@@ -131,12 +137,27 @@ pub(crate) fn round(value: f64, nearest: f64) -> f64 {
     (value * inverse + 0.5).floor() / inverse
 }
 
-/// `max(low, min(high, value))` where NaN wins, as in Go; no value when the limits cross.
+/// `max(low, min(high, value))`; no value when the limits cross.
 pub(crate) fn clamp(value: f64, low: f64, high: f64) -> f64 {
-    if high < low {
-        return ABSENT;
+    if high < low { ABSENT } else { greater(low, lesser(high, value)) }
+}
+
+/// Go's `math.Max`: +Inf before NaN, NaN before numbers, 0 before -0.
+pub(crate) fn greater(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a == b {
+        if a.is_sign_negative() { b } else { a }
+    } else {
+        a.max(b)
     }
-    if value.is_nan() || low.is_nan() || high.is_nan() { f64::NAN } else { value.min(high).max(low) }
+}
+
+/// Go's `math.Min`: -Inf before NaN, NaN before numbers, -0 before 0.
+pub(crate) fn lesser(a: f64, b: f64) -> f64 {
+    -greater(-a, -b)
 }
 
 /// The value of the only series at each step, else NaN.
@@ -231,99 +252,17 @@ pub(crate) fn label_replace(
 }
 
 /// Sets a label to the values of others, joined.
-pub(crate) fn label_join(mut columns: Vec<Column>, target: &str, separator: &str, sources: &[String]) -> Vec<Column> {
+pub(crate) fn label_join(mut columns: Vec<Column>, target: &str, separator: &str, sources: &[String]) -> Result<Vec<Column>, QueryError> {
+    let invalid = |which: &str| Err(QueryError::execution(error::ARGUMENT, format!("invalid {which} label name in label_join(): ")));
+    if sources.iter().any(String::is_empty) {
+        return invalid("source");
+    }
+    if target.is_empty() {
+        return invalid("destination");
+    }
     for column in &mut columns {
         let values: Vec<_> = sources.iter().map(|source| column.labels.resolve(source).unwrap_or_default()).collect();
         column.labels.set(target, &values.join(separator));
     }
-    columns
-}
-
-/// The q-quantile of classic histograms: groups series that differ only in `le`.
-pub(crate) fn histogram_quantile(q: &[f64], columns: &[Column]) -> Vec<Column> {
-    let le = |column: &Column| column.labels.get("le").and_then(parse_bound);
-    let buckets: Vec<(f64, Column)> = columns.iter().filter_map(|column| Some((le(column)?, column.clone()))).collect();
-    let (bounds, columns): (Vec<f64>, Vec<Column>) = buckets.into_iter().unzip();
-    let dropped = ["le".to_owned(), NAME.to_owned()];
-    let (group_of, names) = super::aggregate::groups(&columns, false, &dropped);
-    let of_group = names.into_iter().enumerate().map(|(group, labels)| {
-        let members: Vec<usize> = (0..columns.len()).filter(|number| group_of[*number] == group).collect();
-        let values = q.iter().enumerate().map(|(step, q)| {
-            let present = members.iter().map(|number| (bounds[*number], columns[*number].values[step]));
-            let mut buckets: Vec<_> = present.filter(|(_, count)| !is_absent(*count)).collect();
-            if buckets.is_empty() { ABSENT } else { bucket_quantile(*q, &mut buckets) }
-        });
-        Column { labels, values: values.collect() }
-    });
-    of_group.collect()
-}
-
-fn parse_bound(text: &str) -> Option<f64> {
-    text.parse().ok()
-}
-
-fn bucket_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> f64 {
-    if q.is_nan() {
-        return f64::NAN;
-    }
-    if q < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if q > 1.0 {
-        return f64::INFINITY;
-    }
-    buckets.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
-    if buckets.last().is_none_or(|last| last.0 != f64::INFINITY) {
-        return f64::NAN;
-    }
-    // Equal bounds count together.
-    buckets.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 += next.1;
-        }
-        same
-    });
-    let mut before = buckets[0].1;
-    for bucket in &mut buckets[1..] {
-        // Counts never fall; tiny differences are rounding.
-        if bucket.1 < before || nearly(before, bucket.1) {
-            bucket.1 = before;
-        }
-        before = bucket.1;
-    }
-    let last = buckets.len() - 1;
-    let total = buckets[last].1;
-    if last == 0 || total == 0.0 {
-        return f64::NAN;
-    }
-    let mut rank = q * total;
-    // A rank that is NaN lies above every bucket, as in Prometheus.
-    #[allow(clippy::neg_cmp_op_on_partial_ord)]
-    let at = buckets[..last].partition_point(|bucket| !(bucket.1 >= rank));
-    if at == last {
-        return buckets[last - 1].0;
-    }
-    if at == 0 && buckets[0].0 <= 0.0 {
-        return buckets[0].0;
-    }
-    let (end, mut count) = buckets[at];
-    let mut start = 0.0;
-    if at > 0 {
-        start = buckets[at - 1].0;
-        count -= buckets[at - 1].1;
-        rank -= buckets[at - 1].1;
-    }
-    start + (end - start) * (rank / count)
-}
-
-/// Equal up to the relative tolerance that Prometheus grants to bucket counts.
-fn nearly(a: f64, b: f64) -> bool {
-    const TOLERANCE: f64 = 1e-12;
-    if a == b {
-        return true;
-    }
-    let (difference, sum) = ((a - b).abs(), a.abs() + b.abs());
-    let smallest = f64::MIN_POSITIVE;
-    if a == 0.0 || b == 0.0 || sum < smallest { difference < TOLERANCE * smallest } else { difference / sum.min(f64::MAX) < TOLERANCE }
+    Ok(columns)
 }

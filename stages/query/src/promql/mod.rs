@@ -6,9 +6,13 @@
 pub(crate) mod aggregate;
 pub(crate) mod binary;
 mod call;
+mod dates;
 pub(crate) mod eval;
 pub(crate) mod functions;
+mod gate;
+mod histogram;
 pub mod labels;
+mod load;
 pub(crate) mod over_time;
 pub(crate) mod plan;
 pub(crate) mod rate;
@@ -55,7 +59,7 @@ pub struct Answer {
 
 /// Evaluates at one time, Unix milliseconds.
 pub async fn eval_instant(context: &Context, query: &str, at_ms: i64) -> Result<Answer, QueryError> {
-    let plan = plan::plan(query)?;
+    let plan = plan::plan(query, context.limits.experimental_functions)?;
     let grid = selector::Grid { start_ms: at_ms, step_ms: 1, steps: 1 };
     eval::run(context, &plan, grid, true).await
 }
@@ -70,17 +74,24 @@ pub async fn eval_range(context: &Context, query: &str, start_ms: i64, end_ms: i
         return Err(QueryError::bad(error::PARAMETER, "invalid parameter \"end\": end timestamp must not be before start time"));
     }
     let steps = end_ms.saturating_sub(start_ms) as u64 / step_ms as u64;
-    if steps >= context.limits.steps_max {
-        let most = context.limits.steps_max;
+    if steps > context.limits.steps_max {
+        let most = thousands(context.limits.steps_max);
         return Err(QueryError::bad(
             error::STEPS,
             format!(
-                "exceeded maximum resolution of {most} points per timeseries (query.steps_max). Try decreasing the query resolution (?step=XX)"
+                "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX) (query.steps_max)"
             ),
         ));
     }
-    let plan = plan::plan(query)?;
+    let plan = plan::plan(query, context.limits.experimental_functions)?;
     eval::run(context, &plan, selector::Grid { start_ms, step_ms, steps: steps as usize + 1 }, false).await
+}
+
+/// `11,000` as Prometheus writes it.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
 }
 
 /// Formats a query as Prometheus' `format_query` does.
@@ -90,7 +101,7 @@ pub fn format(query: &str) -> Result<String, QueryError> {
 
 /// The selector of a `match[]` parameter.
 pub(crate) fn selectors(text: &str) -> Result<selector::Selector, QueryError> {
-    match plan::plan(text)? {
+    match plan::plan(text, false)? {
         plan::Node::Instant { selector, .. } => Ok(selector),
         _ => Err(QueryError::bad(error::PARAMETER, format!("invalid parameter \"match[]\": {text} is no series selector"))),
     }

@@ -1,8 +1,8 @@
 //! Functions of a range vector: the windows of all steps slide over a series once, by index; each window gives at most one value.
 
 use super::rate::{self, Extrapolation, Window};
-use super::selector::Grid;
-use super::value::ABSENT;
+use super::selector::{Grid, drop_stale};
+use super::value::{ABSENT, is_absent};
 
 /// A function of a range vector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,18 @@ pub(crate) enum RangeFunction {
     Resets,
     Deriv,
     PredictLinear,
+    DoubleExponentialSmoothing,
+    /// Time of the first, last, least or greatest value.
+    TimeOf(Which),
+}
+
+/// Which point of a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    First,
+    Last,
+    Least,
+    Greatest,
 }
 
 impl RangeFunction {
@@ -58,13 +70,18 @@ impl RangeFunction {
             "resets" => Self::Resets,
             "deriv" => Self::Deriv,
             "predict_linear" => Self::PredictLinear,
+            "double_exponential_smoothing" => Self::DoubleExponentialSmoothing,
+            "ts_of_first_over_time" => Self::TimeOf(Which::First),
+            "ts_of_last_over_time" => Self::TimeOf(Which::Last),
+            "ts_of_min_over_time" => Self::TimeOf(Which::Least),
+            "ts_of_max_over_time" => Self::TimeOf(Which::Greatest),
             _ => return None,
         })
     }
 
     /// Whether results keep the metric's name.
     pub(crate) fn keeps_name(self) -> bool {
-        matches!(self, Self::Last | Self::First)
+        matches!(self, Self::Last | Self::First | Self::TimeOf(Which::First | Which::Last))
     }
 
     fn looks_at_falls(self) -> bool {
@@ -73,57 +90,147 @@ impl RangeFunction {
 }
 
 /// One function with what it needs, for every series of a selector alike.
-pub(crate) struct Slide<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Slide {
     pub(crate) function: RangeFunction,
     /// Times at which windows end, `offset` already subtracted.
     pub(crate) times: Grid,
     pub(crate) range_ms: i64,
-    /// What was subtracted.
-    pub(crate) offset_ms: i64,
-    /// The scalar argument at each step; empty when there is none.
-    pub(crate) argument: &'a [f64],
+    /// Evaluation times of the steps, before `@` and `offset`.
+    pub(crate) evaluated: Grid,
+    /// Scalar arguments, each at every step.
+    pub(crate) arguments: Vec<Vec<f64>>,
 }
 
-/// The function's value at each step. `values` hold no stale marker.
-pub(crate) fn slide(how: &Slide<'_>, timestamps: &[i64], values: &[f64]) -> Vec<f64> {
-    let falls = if how.function.looks_at_falls() { rate::falls(values) } else { Vec::new() };
-    let (mut from, mut to, mut fall_from, mut fall_to) = (0, 0, 0, 0);
-    let mut scratch = Vec::new();
-    let mut out = Vec::with_capacity(how.times.steps);
-    for (step, end_ms) in how.times.times().enumerate() {
-        let start_ms = end_ms - how.range_ms;
-        while timestamps.get(to).is_some_and(|at| *at <= end_ms) {
-            to += 1;
+/// Windows sliding over the points of one series as they come, part by part; holds no more points than the windows still need.
+#[derive(Default)]
+pub(crate) struct Slider {
+    /// One value for each window that is over.
+    out: Vec<f64>,
+    /// Points that windows to come may see.
+    times: Vec<i64>,
+    values: Vec<f64>,
+    /// Positions in the whole series: of the first point kept, and at which a value is below the one before it.
+    first: usize,
+    falls: Vec<usize>,
+    last: Option<f64>,
+    seen: usize,
+    scratch: Vec<f64>,
+}
+
+impl Slider {
+    /// Takes the next points; they may hold stale markers, which windows never see.
+    pub(crate) fn push(&mut self, how: &Slide, times: &[i64], values: &[f64]) {
+        if values.iter().fold(false, |stale, value| stale | is_absent(*value)) {
+            let (mut times, mut values) = (times.to_vec(), values.to_vec());
+            drop_stale(&mut times, &mut values);
+            self.push_numbers(how, &times, &values);
+        } else {
+            self.push_numbers(how, times, values);
         }
-        while from < to && timestamps[from] <= start_ms {
-            from += 1;
-        }
-        while falls.get(fall_to).is_some_and(|fall| *fall < to) {
-            fall_to += 1;
-        }
-        while fall_from < fall_to && falls[fall_from] <= from {
-            fall_from += 1;
-        }
-        if from == to {
-            out.push(ABSENT);
-            continue;
-        }
-        let window = Window {
-            start_ms,
-            end_ms,
-            timestamps: &timestamps[from..to],
-            values: &values[from..to],
-            falls: &falls[fall_from..fall_to],
-            first: from,
-        };
-        let argument = how.argument.get(step).copied().unwrap_or(f64::NAN);
-        out.push(one(how, &window, argument, &mut scratch).unwrap_or(ABSENT));
     }
-    out
+
+    fn push_numbers(&mut self, how: &Slide, times: &[i64], values: &[f64]) {
+        let Some(last_ms) = times.last().copied() else { return };
+        self.note_falls(how, values);
+        let start = self.seen;
+        self.seen += times.len();
+        if let Some(kept_ms) = self.times.last().copied() {
+            // Windows that hold a kept point end before this.
+            let reach = times.partition_point(|at| *at < kept_ms.saturating_add(how.range_ms));
+            self.times.extend_from_slice(&times[..reach]);
+            self.values.extend_from_slice(&values[..reach]);
+            let known_ms = times.get(reach).copied().unwrap_or(last_ms + 1);
+            let (kept_times, kept_values) = (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+            let needed = self.run(how, (&kept_times, &kept_values), self.first, known_ms);
+            (self.times, self.values) = (kept_times, kept_values);
+            if reach == times.len() {
+                // Moving the rest is paid for by as many points that go.
+                if needed * 2 > self.times.len() {
+                    self.times.drain(..needed);
+                    self.values.drain(..needed);
+                    self.first += needed;
+                }
+                return;
+            }
+            // All windows left begin behind what was kept: they see this part alone.
+            self.times.clear();
+            self.values.clear();
+        }
+        let needed = self.run(how, (times, values), start, last_ms + 1);
+        self.times.extend_from_slice(&times[needed..]);
+        self.values.extend_from_slice(&values[needed..]);
+        self.first = start + needed;
+    }
+
+    fn note_falls(&mut self, how: &Slide, values: &[f64]) {
+        if how.function.looks_at_falls() {
+            let before = self.last.into_iter().chain(values.iter().copied());
+            let skip = usize::from(self.last.is_none());
+            let pairs = before.zip(values[skip..].iter().copied()).enumerate();
+            self.falls.extend(pairs.filter(|(_, (before, value))| value < before).map(|(at, _)| self.seen + skip + at));
+            self.last = values.last().copied();
+        }
+    }
+
+    /// Values of the windows that end before `known_ms`, up to which all points are there. `at` is the first point's position in the series.
+    /// Returns how many points no later window needs.
+    fn run(&mut self, how: &Slide, (times, values): (&[i64], &[f64]), at: usize, known_ms: i64) -> usize {
+        let (mut from, mut to) = (0, 0);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while self.out.len() < how.times.steps {
+            let step = self.out.len();
+            let end_ms = how.times.at(step);
+            let start_ms = end_ms - how.range_ms;
+            if end_ms >= known_ms {
+                from = after(times, from, start_ms);
+                break;
+            }
+            from = after(times, from, start_ms);
+            to = after(times, to.max(from), end_ms);
+            if from == to {
+                self.out.push(ABSENT);
+                continue;
+            }
+            let falls_from = self.falls.partition_point(|fall| *fall <= at + from);
+            let falls_to = falls_from + self.falls[falls_from..].partition_point(|fall| *fall < at + to);
+            let window = Window {
+                start_ms,
+                end_ms,
+                timestamps: &times[from..to],
+                values: &values[from..to],
+                falls: &self.falls[falls_from..falls_to],
+                first: at + from,
+            };
+            let value = one(how, &window, step, &mut scratch).unwrap_or(ABSENT);
+            self.out.push(value);
+        }
+        self.scratch = scratch;
+        if self.out.len() < how.times.steps { from } else { times.len() }
+    }
+
+    /// The function's value at each step, when all points have come.
+    pub(crate) fn finish(mut self, how: &Slide) -> Vec<f64> {
+        let (times, values) = (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+        self.run(how, (&times, &values), self.first, i64::MAX);
+        self.out
+    }
 }
 
-fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f64>) -> Option<f64> {
+/// Number of the times that are at most `at_ms`, which is `from` or more: looks near `from` first.
+fn after(times: &[i64], from: usize, at_ms: i64) -> usize {
+    let (mut low, mut step) = (from, 1);
+    while times.get(low + step - 1).is_some_and(|time| *time <= at_ms) {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step - 1).min(times.len());
+    low + times[low..high].partition_point(|time| *time <= at_ms)
+}
+
+fn one(how: &Slide, window: &Window<'_>, step: usize, scratch: &mut Vec<f64>) -> Option<f64> {
     let values = window.values;
+    let argument = |number: usize| how.arguments.get(number).and_then(|steps| steps.get(step)).copied().unwrap_or(f64::NAN);
     Some(match how.function {
         RangeFunction::Extrapolated(extrapolation) => return rate::extrapolated(window, extrapolation),
         RangeFunction::LastTwo { counter } => return rate::between_last_two(window, counter),
@@ -141,7 +248,7 @@ fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f6
         RangeFunction::Quantile => {
             scratch.clear();
             scratch.extend_from_slice(values);
-            quantile(argument, scratch)
+            quantile(argument(0), scratch)
         }
         RangeFunction::Changes => {
             values.windows(2).filter(|pair| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan())).count() as f64
@@ -157,8 +264,26 @@ fn one(how: &Slide<'_>, window: &Window<'_>, argument: f64, scratch: &mut Vec<f6
             if values.len() < 2 {
                 return None;
             }
-            let (slope, intercept) = regression(window, window.end_ms + how.offset_ms);
-            slope * argument + intercept
+            let (slope, intercept) = regression(window, how.evaluated.at(step));
+            slope * argument(0) + intercept
+        }
+        RangeFunction::DoubleExponentialSmoothing => {
+            if values.len() < 2 {
+                return None;
+            }
+            smoothed(values, argument(0), argument(1))
+        }
+        RangeFunction::TimeOf(which) => {
+            let extreme = |better: fn(f64, f64) -> bool| {
+                (1..values.len()).fold(0, |best, at| if better(values[at], values[best]) || values[best].is_nan() { at } else { best })
+            };
+            let at = match which {
+                Which::First => 0,
+                Which::Last => values.len() - 1,
+                Which::Least => extreme(|value, best| value <= best),
+                Which::Greatest => extreme(|value, best| value >= best),
+            };
+            window.timestamps[at] as f64 / 1_000.0
         }
     })
 }
@@ -276,6 +401,18 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let upper = last.min(lower + 1.0);
     let weight = rank - rank.floor();
     values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+}
+
+/// Holt's linear method: the last of a series of smoothed values, each a mix of the value and the line through the two before.
+fn smoothed(values: &[f64], smoothing: f64, trend: f64) -> f64 {
+    let (mut before, mut last, mut slope) = (0.0, values[0], values[1] - values[0]);
+    for (i, value) in values[1..].iter().enumerate() {
+        if i > 0 {
+            slope = trend * (last - before) + (1.0 - trend) * slope;
+        }
+        (before, last) = (last, smoothing * value + (1.0 - smoothing) * (last + slope));
+    }
+    last
 }
 
 /// Slope per second and value at `at_ms` of the least-squares line.

@@ -7,6 +7,7 @@ use promql_parser::parser::{self, AtModifier, BinModifier, Call, Expr, LabelModi
 use super::aggregate::Aggregation;
 use super::binary::Operator;
 use super::functions::Function;
+use super::gate;
 use super::over_time::RangeFunction;
 use super::selector::Selector;
 use crate::error::{self, QueryError};
@@ -69,22 +70,62 @@ pub(crate) enum Node {
     Text(String),
     Instant { selector: Selector, shift: Shift, as_time: bool },
     Range(Range),
-    OverTime { function: RangeFunction, argument: Option<Box<Node>>, range: Range },
+    OverTime { function: RangeFunction, arguments: Vec<Node>, range: Range },
     Call { function: Function, arguments: Vec<Node> },
     Aggregate { aggregation: Aggregation, parameter: Option<Box<Node>>, input: Box<Node>, by: bool, labels: Vec<String> },
     Binary { operator: Operator, returns_bool: bool, matching: Matching, left: Box<Node>, right: Box<Node> },
     Negate(Box<Node>),
 }
 
-/// Parses and checks a query.
-pub(crate) fn plan(query: &str) -> Result<Node, QueryError> {
+/// Parses and checks a query; what Prometheus keeps behind a feature flag is refused unless `experimental`.
+pub(crate) fn plan(query: &str, experimental: bool) -> Result<Node, QueryError> {
     let expr = parse(query)?;
+    gate::check(&expr, experimental)?;
     lower(&expr)
 }
 
 /// Parses a query only.
 pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
-    parser::parse(query).map_err(|text| QueryError::bad(error::PARSE, format!("invalid parameter \"query\": parse error: {text}")))
+    parser::parse(&without_underscores(query))
+        .map_err(|text| QueryError::bad(error::PARSE, format!("invalid parameter \"query\": parse error: {text}")))
+}
+
+/// The query with numbers like `1_000` as the parser knows them; strings, comments and names are left alone.
+fn without_underscores(query: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.');
+    let mut out = String::with_capacity(query.len());
+    let mut rest = query;
+    while let Some(c) = rest.chars().next() {
+        let end = match c {
+            '"' | '\'' | '`' => string_end(rest, c),
+            '#' => rest.find('\n').unwrap_or(rest.len()),
+            c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            c => c.len_utf8(),
+        };
+        let (word, after) = rest.split_at(end);
+        let is_number = c.is_ascii_digit() && word.chars().all(|c| c.is_ascii_digit() || "_.eE".contains(c));
+        let separates =
+            |at: usize| word[at + 1..].starts_with(|c: char| c.is_ascii_digit()) && word[..at].ends_with(|c: char| c.is_ascii_digit());
+        if is_number && word.match_indices('_').all(|(at, _)| separates(at)) {
+            out.extend(word.chars().filter(|c| *c != '_'));
+        } else {
+            out.push_str(word);
+        }
+        rest = after;
+    }
+    out
+}
+
+/// Bytes of the string that a text begins with; all of the text when it does not end.
+fn string_end(text: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        if c == quote && !escaped {
+            return at + 1;
+        }
+        escaped = c == '\\' && quote != '`' && !escaped;
+    }
+    text.len()
 }
 
 fn unknown(what: &str) -> QueryError {
@@ -196,7 +237,7 @@ fn lower_call(call: &Call) -> Result<Node, QueryError> {
         let Some(Node::Range(range)) = at.map(|at| arguments.remove(at)) else {
             return Err(QueryError::bad(error::PARSE, format!("parse error: expected type range vector in call to function \"{name}\"")));
         };
-        return Ok(Node::OverTime { function, argument: arguments.pop().map(Box::new), range });
+        return Ok(Node::OverTime { function, arguments, range });
     }
     if name == "timestamp"
         && let [Node::Instant { selector, shift, as_time: false }] = arguments.as_slice()

@@ -12,11 +12,6 @@ pub(crate) struct Window<'a> {
     pub(crate) first: usize,
 }
 
-/// Positions at which a value is below the one before it; computed once per series, used by every window.
-pub(crate) fn falls(values: &[f64]) -> Vec<usize> {
-    (1..values.len()).filter(|at| values[*at] < values[*at - 1]).collect()
-}
-
 /// How rate, increase and delta differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Extrapolation {

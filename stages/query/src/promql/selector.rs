@@ -3,6 +3,7 @@
 //! Invariant: the window of a step is left-open, `(t - range, t]`, as in Prometheus 3.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use promql_parser::label::{MatchOp, Matcher, Matchers};
 use tailors_model::source::SeriesFilter;
@@ -22,6 +23,11 @@ pub(crate) struct Grid {
 impl Grid {
     pub(crate) fn at(&self, step: usize) -> i64 {
         self.start_ms + self.step_ms * step as i64
+    }
+
+    /// Some of the steps.
+    pub(crate) fn part(&self, steps: &Range<usize>) -> Self {
+        Self { start_ms: self.at(steps.start), steps: steps.len(), ..*self }
     }
 
     pub(crate) fn end_ms(&self) -> i64 {
@@ -142,26 +148,60 @@ fn holds(matcher: &Matcher, series: &Series) -> bool {
     found != matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRe(_))
 }
 
-/// What an instant selector sees at each step: the newest point at most `lookback_ms` old, unless it is a stale marker. With `as_time` the
-/// point's time in Unix seconds in place of its value.
-pub(crate) fn instant(times: Grid, lookback_ms: i64, timestamps: &[i64], values: &[f64], as_time: bool) -> Vec<f64> {
-    let mut seen = 0;
-    times
-        .times()
-        .map(|at| {
-            while timestamps.get(seen).is_some_and(|timestamp| *timestamp <= at) {
-                seen += 1;
+/// What an instant selector sees at each step: the newest point at most `lookback_ms` old, unless it is a stale marker.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    pub(crate) times: Grid,
+    pub(crate) lookback_ms: i64,
+    /// The point's time in Unix seconds in place of its value.
+    pub(crate) as_time: bool,
+}
+
+/// A look at one series whose points come part by part.
+#[derive(Default)]
+pub(crate) struct Looker {
+    out: Vec<f64>,
+    newest: Option<(i64, f64)>,
+}
+
+impl Looker {
+    /// Takes the next points.
+    pub(crate) fn push(&mut self, how: &Look, times: &[i64], values: &[f64]) {
+        let Some(last_ms) = times.last().copied() else { return };
+        let mut seen = 0;
+        while self.out.len() < how.times.steps {
+            let at_ms = how.times.at(self.out.len());
+            if at_ms >= last_ms {
+                break;
             }
-            let Some(last) = seen.checked_sub(1) else { return ABSENT };
-            if timestamps[last] <= at - lookback_ms || is_absent(values[last]) {
-                ABSENT
-            } else if as_time {
-                timestamps[last] as f64 / 1_000.0
-            } else {
-                values[last]
+            seen += times[seen..].partition_point(|time| *time <= at_ms);
+            let newest = seen.checked_sub(1).map_or(self.newest, |at| Some((times[at], values[at])));
+            self.out.push(how.value(at_ms, newest));
+        }
+        self.newest = Some((last_ms, values[values.len() - 1]));
+    }
+
+    /// The value at each step, when all points have come.
+    pub(crate) fn finish(mut self, how: &Look) -> Vec<f64> {
+        let rest = self.out.len()..how.times.steps;
+        self.out.extend(rest.map(|step| how.value(how.times.at(step), self.newest)));
+        self.out
+    }
+}
+
+impl Look {
+    fn value(&self, at_ms: i64, newest: Option<(i64, f64)>) -> f64 {
+        match newest {
+            Some((time, value)) if time > at_ms - self.lookback_ms && !is_absent(value) => {
+                if self.as_time {
+                    time as f64 / 1_000.0
+                } else {
+                    value
+                }
             }
-        })
-        .collect()
+            _ => ABSENT,
+        }
+    }
 }
 
 /// Removes stale markers, which range selectors never see.

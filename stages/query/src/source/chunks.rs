@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tailors_format::FormatError;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch};
+use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead};
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::source::{
-    Coverage, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesPoints, SeriesSource, SourceError,
+    Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
     SourceFuture, UsedGeneration,
 };
 use tailors_model::{MetricMeta, OrgId, Series, ShardId, Window};
@@ -352,32 +352,41 @@ impl Selection for ChunkSelection {
         &self.series
     }
 
-    fn read<'a>(&'a self, numbers: &'a [usize]) -> SourceFuture<'a, Vec<SeriesPoints>> {
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, each: EachPart) -> SourceFuture<'a, ()> {
+        let (from_ms, to_ms) = (from_ms.max(self.from_ms), to_ms.min(self.to_ms));
         Box::pin(async move {
             let mut by_file: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
-            let mut out = vec![SeriesPoints::default(); numbers.len()];
             for (slot, number) in numbers.iter().enumerate() {
                 for (file, series) in self.parts.get(*number).into_iter().flatten() {
                     by_file.entry(*file).or_default().push((*series, slot));
                 }
             }
-            let reads = by_file.into_iter().map(|(file, wanted)| async move { (file, self.read_file(file, wanted).await) });
-            let mut reads = stream::iter(reads).buffered(self.shared.settings.files_in_flight.max(1));
-            while let Some((file, read)) = reads.next().await {
-                match read {
-                    Ok(read) => {
-                        for (slot, mut points) in read {
-                            out[slot].timestamps_ms.append(&mut points.timestamps_ms);
-                            out[slot].values.append(&mut points.values);
-                        }
+            let wanted = by_file.into_iter().filter(|(file, _)| {
+                let file = &self.files[*file as usize].0.file;
+                file.from_ms < to_ms && file.to_ms > from_ms
+            });
+            let fetches = wanted.map(|(file, wanted)| async move { (file, self.fetch(file, wanted).await) });
+            let mut fetches = stream::iter(fetches).buffered(self.shared.settings.files_in_flight.max(1));
+            let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), from_ms, to_ms, each };
+            while let Some((file, fetched)) = fetches.next().await {
+                let done = match fetched {
+                    Ok(fetched) => {
+                        let decoded = tokio::task::spawn_blocking(move || {
+                            let done = decoder.decode(&fetched);
+                            (decoder, done)
+                        });
+                        let done;
+                        (decoder, done) = decoded.await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))?;
+                        done
                     }
-                    Err(error) => {
-                        let file = &self.files[file as usize].0.file;
-                        self.unread.note(file.from_ms.max(self.from_ms), file.to_ms.min(self.to_ms), error)?;
-                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = done {
+                    let file = &self.files[file as usize].0.file;
+                    self.unread.note(file.from_ms.max(from_ms), file.to_ms.min(to_ms), error)?;
                 }
             }
-            Ok(out)
+            Ok(())
         })
     }
 
@@ -386,39 +395,60 @@ impl Selection for ChunkSelection {
     }
 }
 
+/// Pages of one file, as planned.
+struct Fetched {
+    key: String,
+    index: Arc<ChunkIndex>,
+    /// (series, slot), sorted.
+    wanted: Vec<(u32, usize)>,
+    reads: Vec<(PageRead, Bytes)>,
+}
+
 impl ChunkSelection {
-    /// Points of the wanted (series, slot) of one file.
-    async fn read_file(&self, file: u32, mut wanted: Vec<(u32, usize)>) -> Result<Vec<(usize, SeriesPoints)>, SourceError> {
+    /// The pages that hold the wanted (series, slot) of one file.
+    async fn fetch(&self, file: u32, mut wanted: Vec<(u32, usize)>) -> Result<Fetched, SourceError> {
         let (file, index) = &self.files[file as usize];
         wanted.sort_unstable();
         let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
         let plan = index.plan_reads(&series);
-        let ranges: Vec<_> = plan.iter().map(|read| read.range.clone()).filter(|range| !range.is_empty()).collect();
-        let pages = if ranges.is_empty() {
-            Vec::new()
-        } else {
-            self.shared.objects.get_ranges(&file.file.key, &ranges).await.map_err(source_error)?
-        };
-        let (index, key, from_ms, to_ms) = (index.clone(), file.file.key.clone(), self.from_ms, self.to_ms);
-        let decoded = tokio::task::spawn_blocking(move || {
-            let mut out: Vec<(usize, SeriesPoints)> = wanted.iter().map(|(_, slot)| (*slot, SeriesPoints::default())).collect();
-            let (mut scratch, mut pages, start_ms) = (DecodeScratch::default(), pages.into_iter(), index.span().start_ms);
-            for read in &plan {
-                let bytes = if read.range.is_empty() { Bytes::new() } else { pages.next().unwrap_or_default() };
-                let mut each = |series: u32, timestamps: &[u32], values: &[f64]| {
-                    let Ok(at) = wanted.binary_search_by_key(&series, |(series, _)| *series) else { return };
-                    let from = timestamps.partition_point(|at| start_ms + i64::from(*at) < from_ms);
-                    let to = timestamps.partition_point(|at| start_ms + i64::from(*at) < to_ms);
-                    if from < to {
-                        let points = &mut out[at].1;
-                        points.timestamps_ms.extend(timestamps[from..to].iter().map(|at| start_ms + i64::from(*at)));
-                        points.values.extend_from_slice(&values[from..to]);
-                    }
-                };
-                index.decode(read, &bytes, &mut scratch, &mut each).map_err(|error| SourceError::Data(format!("{key}: {error}")))?;
+        let ranges: Vec<_> = plan.iter().map(|read| read.range.clone()).collect();
+        let (objects, key) = (self.shared.objects.clone(), file.file.key.clone());
+        // On its own task, so that the next files come while one is decoded.
+        let got = tokio::spawn(async move { objects.get_ranges(&key, &ranges).await }).await;
+        let pages = got.map_err(|error| SourceError::Data(format!("reading ended early: {error}")))?.map_err(source_error)?;
+        Ok(Fetched { key: file.file.key.clone(), index: index.clone(), wanted, reads: plan.into_iter().zip(pages).collect() })
+    }
+}
+
+/// Decodes file after file of one scan and hands the points on.
+struct Decoder {
+    scratch: DecodeScratch,
+    times: Vec<i64>,
+    from_ms: i64,
+    to_ms: i64,
+    each: EachPart,
+}
+
+impl Decoder {
+    fn decode(&mut self, file: &Fetched) -> Result<(), SourceError> {
+        let Self { scratch, times, from_ms, to_ms, each } = self;
+        let start_ms = file.index.span().start_ms;
+        // What of the range lies in this file, in its own milliseconds.
+        let own = |at_ms: i64| u32::try_from(at_ms - start_ms).unwrap_or(if at_ms < start_ms { 0 } else { u32::MAX });
+        let (from, to) = (own(*from_ms), own(*to_ms));
+        let mut part = |series: u32, timestamps: &[u32], values: &[f64]| {
+            let Ok(at) = file.wanted.binary_search_by_key(&series, |(series, _)| *series) else { return };
+            let inside = timestamps.partition_point(|at| *at < from)..timestamps.partition_point(|at| *at < to);
+            if !inside.is_empty() {
+                times.clear();
+                times.extend(timestamps[inside.clone()].iter().map(|at| start_ms + i64::from(*at)));
+                each(file.wanted[at].1, times, &values[inside]);
             }
-            Ok(out)
-        });
-        decoded.await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))?
+        };
+        for (read, bytes) in &file.reads {
+            let decoded = file.index.decode(read, bytes, scratch, &mut part);
+            decoded.map_err(|error| SourceError::Data(format!("{}: {error}", file.key)))?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,122 @@
+//! A month of 20 series at 1 s in 180 windows, and how long Grafana waits for it. Not run by default:
+//! `cargo test --release -p tailors-query --test speed -- --ignored --nocapture`; `TAILORS_SPEED_STORE=DIR` keeps the store for the next run.
+#![allow(clippy::disallowed_methods, reason = "it measures by the real clock")]
+
+mod store;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use store::{Line, Store, tags};
+use tailors_model::Window;
+use tailors_query::Limits;
+use tailors_store::feed;
+
+/// End of the month, 2026-11-20T00:00:00Z, as in the load generator that rivals are measured with.
+const END_S: i64 = 1_795_132_800;
+const DAYS: i64 = 30;
+const SERIES: usize = 20;
+/// Pixels of a wide panel.
+const STEPS: i64 = 1_500;
+
+/// A generator of one series' values: walk of two decimals, counter, constant, integers, full mantissa.
+struct Values {
+    kind: usize,
+    state: u64,
+    last: i64,
+}
+
+impl Values {
+    fn random(&mut self) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state
+    }
+
+    fn next(&mut self) -> f64 {
+        let random = self.random();
+        match self.kind {
+            0 => {
+                self.last += (random % 41) as i64 - 20;
+                self.last as f64 / 100.0
+            }
+            1 => {
+                self.last += (random % 10) as i64;
+                self.last as f64
+            }
+            2 => 42.0,
+            3 => (random % 1_000) as f64,
+            _ => 50.0 + 10.0 * ((random >> 11) as f64 / (1_u64 << 53) as f64),
+        }
+    }
+}
+
+async fn month() -> Store {
+    let keep = std::env::var_os("TAILORS_SPEED_STORE").map(PathBuf::from);
+    let mut store = match &keep {
+        Some(root) => {
+            std::fs::create_dir_all(root).expect("directory");
+            Store::at(root)
+        }
+        None => Store::new(),
+    };
+    let windows = DAYS * 6;
+    if feed::get(&store.objects, windows as u64).await.expect("feed").is_some() {
+        return store;
+    }
+    let mut generators: Vec<Values> = (0..SERIES).map(|i| Values { kind: i % 5, state: i as u64 * 7_919 + 1, last: 100_000 }).collect();
+    let mut window = Window::of_ms((END_S - DAYS * 86_400) * 1_000);
+    for _ in 0..windows {
+        let line = |(i, values): (usize, &mut Values)| -> Line {
+            let points = (0..14_400).map(|s| (window.start_ms() + s * 1_000, values.next())).collect();
+            (format!("bench_kind{}", i % 5), tags(&format!("series={i}")), points)
+        };
+        let lines: Vec<Line> = generators.iter_mut().enumerate().map(line).collect();
+        store.publish(&lines).await;
+        window = window.next();
+    }
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures; takes a minute to make its data"]
+async fn month_at_1500_steps() {
+    let began = Instant::now();
+    let store = month().await;
+    println!("store ready after {:.1} s", began.elapsed().as_secs_f64());
+    let step_s = DAYS * 86_400 / STEPS;
+    let server = store.open(Limits::default(), END_S * 1_000);
+    let (start, end, step) = ((END_S - DAYS * 86_400 + step_s).to_string(), END_S.to_string(), step_s.to_string());
+    let all = "{__name__=~\"bench_kind.*\"}";
+    let one = "bench_kind0{series=\"0\"}";
+    let queries = [
+        format!("avg_over_time({all}[{step_s}s])"),
+        format!("avg_over_time({all}[{}s])", step_s * 10),
+        format!("max_over_time({all}[{step_s}s])"),
+        format!("rate({all}[{step_s}s])"),
+        format!("quantile_over_time(0.95, {all}[{step_s}s])"),
+        format!("count_over_time({all}[{step_s}s])"),
+        all.to_owned(),
+        format!("avg_over_time({one}[{step_s}s])"),
+        format!("max_over_time({one}[{step_s}s])"),
+        format!("quantile_over_time(0.95, {one}[{step_s}s])"),
+        format!("rate(bench_kind1{{series=\"1\"}}[{step_s}s])"),
+        one.to_owned(),
+    ];
+    let wanted = std::env::var("TAILORS_SPEED_ONLY").unwrap_or_default();
+    for query in queries.iter().filter(|query| query.contains(&wanted)) {
+        let mut best_ms = f64::INFINITY;
+        let mut points = 0;
+        for _ in 0..5 {
+            let began = Instant::now();
+            let parameters = [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step)];
+            let reply = server.post("/api/v1/query_range", &parameters).await;
+            best_ms = best_ms.min(began.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(reply.status, 200, "{}", reply.text);
+            let result = reply.json["data"]["result"].as_array().expect("matrix");
+            points = result.iter().map(|series| series["values"].as_array().expect("values").len()).sum::<usize>();
+        }
+        println!("{best_ms:8.0} ms  {points:6} values  {query}");
+    }
+}
