@@ -324,7 +324,9 @@ async fn an_ended_stream_takes_no_more_nodes_and_counts_as_reached() {
     assert_eq!(registry::end_stream(&objects, 1, "other").await, Ok(ended), "ended once");
     assert!(registry::is_ended(&objects, 1).await.expect("reads"));
     // A zombie of the old log: the end node stands where it wants to commit.
-    assert!(matches!(chain::commit(&objects, 1, 5, &node("zombie", 1, 10, 12)).await, Ok(Commit::Lost(other)) if other.kind == NodeKind::End));
+    assert!(
+        matches!(chain::commit(&objects, 1, 5, &node("zombie", 1, 10, 12)).await, Ok(Commit::Lost(other)) if other.kind == NodeKind::End)
+    );
     view.refresh(&objects, &[1], 2).await.expect("reads");
     assert!(view.reached(&sealed) && view.ended(1, 5));
     assert_eq!(view.holes(&sealed), [(1, 5, 10, 25)], "what lay between the end and the seal is lost, and said");

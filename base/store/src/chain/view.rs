@@ -49,7 +49,8 @@ impl ChainView {
                 self.refresh_partition(objects, *epoch, partition).await?;
             }
             self.count_partitions(objects, *epoch, partitions).await?;
-            let more: Vec<u32> = self.partitions.range((*epoch, partitions)..=(*epoch, u32::MAX)).map(|((_, partition), _)| *partition).collect();
+            let more: Vec<u32> =
+                self.partitions.range((*epoch, partitions)..=(*epoch, u32::MAX)).map(|((_, partition), _)| *partition).collect();
             for partition in more {
                 self.refresh_partition(objects, *epoch, partition).await?;
             }
