@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tailors_model::{Clock, OrgId, RouteTable, ShardId, Window};
-use tailors_store::{Objects, StoreError, log::Log, log::LogError};
+use tailors_store::{Objects, StoreError, log::Log, log::LogError, registry};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::state::State;
 use crate::{ControlError, RunBuild, Settings, plan};
+
+/// Windows whose documents are read again in one tick: another control may have decided something where nothing is due here.
+const REREAD_WINDOWS: usize = 8;
 
 /// What control needs.
 #[derive(Clone)]
@@ -109,7 +112,10 @@ impl Control {
         let mut state = self.0.state.lock().await;
         let deps = self.deps();
         let now_ms = deps.clock.now_ms();
+        self.end_replaced_streams(&mut state).await?;
         self.refresh(&mut state).await?;
+        state.captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
+        state.reread_some(&deps.objects, REREAD_WINDOWS).await?;
         state.open_for_closing(&deps.objects, now_ms, deps.settings.close_after_ms()).await?;
         let windows: Vec<Window> = state.windows.keys().rev().copied().collect();
         // Newest first: an early look should not wait for a month of history.
@@ -124,6 +130,26 @@ impl Control {
         self.account(&mut state).await?;
         self.sweep(&mut state).await?;
         first_error.map_or(Ok(()), Err)
+    }
+
+    /// A log that was made anew under its old name is another stream: the old one gets its end nodes, else seals would wait for it for ever.
+    /// Once per process: the log in use does not change under it.
+    async fn end_replaced_streams(&self, state: &mut State) -> Result<(), ControlError> {
+        let deps = self.deps();
+        if state.replaced_streams_ended {
+            return Ok(());
+        }
+        let current = deps.log.identity();
+        for (epoch, stream) in registry::streams(&deps.objects).await? {
+            let replaced = stream.name == current.name && stream.topic_uuid != current.topic_uuid && epoch < deps.log.epoch();
+            if replaced && !registry::is_ended(&deps.objects, epoch).await? {
+                let end = registry::end_stream(&deps.objects, epoch, &deps.writer).await?;
+                tracing::error!(epoch, ends = ?end.ends, "the log was made anew; what the old one held beyond these offsets is lost");
+                metrics::counter!("tailors_control_streams_ended_total").increment(1);
+            }
+        }
+        state.replaced_streams_ended = true;
+        Ok(())
     }
 
     async fn tick_window(&self, state: &mut State, window: Window) -> Result<(), ControlError> {

@@ -92,7 +92,7 @@ fn candidates(state: &State) -> Vec<Candidate> {
         for (shard, known) in &rec.shards {
             let published = known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
             let in_feed: Vec<(u32, u64)> =
-                published.filter_map(|manifest| Some((manifest.g, *state.feed_seqs.get(&(*window, *shard, manifest.g))?))).collect();
+                published.filter_map(|manifest| Some((manifest.g, state.feed.seq_of(*shard, *window, manifest.g)?))).collect();
             let Some(newest) = in_feed.last().map(|(g, _)| *g) else { continue };
             for manifest in known.decided.iter().filter(|manifest| !known.swept.contains(&manifest.g)) {
                 let published = manifest.kind == ManifestKind::Published;

@@ -168,9 +168,13 @@ impl Control {
         let outcome = match result {
             Ok((manifest, history)) => {
                 let manifest = complete(manifest, &plan, &attempt, holes, &self.deps().writer);
+                let manifest = manifest.and_then(|manifest| check_order(&state, at, &plan).map(|()| manifest));
                 self.publish(&mut state, at, &plan, manifest, history, &attempt).await
             }
-            Err(error) => self.failed(&mut state, at, &plan, error).await,
+            Err(error) => {
+                self.free_space(at, &plan, &attempt).await;
+                self.failed(&mut state, at, &plan, error).await
+            }
         };
         if let Err(error) = outcome {
             let _ = self.retry_later(&mut state, at, error.to_string());
@@ -217,7 +221,6 @@ impl Control {
             }
         }
         if let Some(mut history) = history {
-            metrics::counter!("tailors_control_raw_bytes_read_total").increment(history.raw_bytes_read);
             history.outcome = outcome.to_owned();
             if let Err(error) = plans::put_job(objects, shard, window, plan.g, attempt, &history).await {
                 tracing::warn!(%error, "the history of an attempt was not kept");
@@ -244,6 +247,22 @@ impl Control {
         }
         state.refresh_feed(objects).await?;
         Ok(())
+    }
+
+    /// Removes the files of an attempt that failed before its manifest was put: no manifest can name them any more, and a full disk needs the
+    /// space before the next attempt.
+    async fn free_space(&self, (window, shard): (Window, ShardId), plan: &PlanDoc, attempt: &str) {
+        let objects = &self.deps().objects;
+        let prefix = format!("{}{attempt}/", tailors_format::key::chunks(shard, window, plan.g));
+        let removed = async {
+            for file in objects.list(&prefix).await? {
+                objects.delete(&file).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(%window, %shard, %error, "files of a failed attempt stay until their generation is superseded");
+        }
     }
 
     /// Step 8: an attempt failed.
@@ -384,6 +403,20 @@ fn done_mark(state: &State, window: Window, seal: &SealDoc, routes: &tailors_mod
         done.shards.insert(shard.to_string(), base.g);
     }
     Some(done)
+}
+
+/// The publisher's check: a generation stands on a higher seal than its base, or its plan says why not.
+fn check_order(state: &State, (window, shard): (Window, ShardId), plan: &PlanDoc) -> Result<(), ControlError> {
+    let decided = state.windows.get(&window).and_then(|rec| rec.shards.get(&shard)).map_or(&[][..], |known| &known.decided);
+    match plan::base(decided) {
+        Some(base) if base.g != plan.base_g => {
+            Err(ControlError::Bug(format!("plan {} has base {}, which is {}", plan.g, plan.base_g, base.g)))
+        }
+        Some(base) if plan.k < base.k || plan.k == base.k && plan.reason == tailors_format::doc::PlanReason::Seal => {
+            Err(ControlError::Bug(format!("plan {} stands on seal {}, its base on {}", plan.g, plan.k, base.k)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The manifest of a plan without new input: the base's files under a higher seal.

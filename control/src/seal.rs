@@ -58,6 +58,8 @@ pub(crate) struct SealCase<'a> {
     /// How long the last build took, milliseconds.
     pub(crate) build_ms: i64,
     pub(crate) now_ms: i64,
+    /// Every record received before this is in the chain, Unix milliseconds; at most `now_ms`.
+    pub(crate) captured_to_ms: i64,
 }
 
 /// Smallest quiet time q, milliseconds: early looks cost at most a few per cent.
@@ -73,10 +75,12 @@ pub(crate) fn closes_at_ms(settings: &Settings, window: Window) -> i64 {
 /// The kind of seal that is due now, if one is.
 pub(crate) fn due(case: &SealCase<'_>, settings: &Settings) -> Option<SealKind> {
     let quiet_for = quiet_ms(settings, case.build_ms);
-    // The n-th late seal waits for a pause of q, and at most 1, 2, 4 .. 24 h.
+    // The n-th late seal waits for a pause of q, and at most 1, 2, 4 .. 24 h. A pause counts only as far as capture has come: while points still
+    // flow, the newest of them lie in the log, and a seal in a seeming pause would be followed by another build of the same window.
     let late_is_due = |n: u32, new: &NewPoints| {
         let wait_ms = (1i64 << (n - 1).min(5)).min(LATE_WAIT_MAX_H) * HOUR_MS;
-        case.now_ms >= new.last_received_ms.saturating_add(quiet_for) || case.now_ms >= new.first_received_ms.saturating_add(wait_ms)
+        case.captured_to_ms >= new.last_received_ms.saturating_add(quiet_for)
+            || case.now_ms >= new.first_received_ms.saturating_add(wait_ms)
     };
     if let Some(newest) = case.newest.filter(|newest| newest.kind.is_complete()) {
         let lates = newest.k.saturating_sub(case.closed_k.unwrap_or(newest.k));

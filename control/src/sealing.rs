@@ -47,6 +47,7 @@ impl Control {
             outstanding: rec.outstanding(),
             build_ms: rec.build_ms,
             now_ms,
+            captured_to_ms: state.captured_to_ms.min(now_ms),
         };
         seal::due(&case, &self.deps().settings)
     }

@@ -19,8 +19,6 @@ const SEALS_KEPT: usize = 4;
 pub(crate) struct State {
     pub(crate) chain: ChainView,
     pub(crate) feed: FeedView,
-    /// Where each generation stands in the feed: the reader grace counts from that entry.
-    pub(crate) feed_seqs: BTreeMap<(Window, ShardId, u32), u64>,
     pub(crate) epochs: Vec<u32>,
     pub(crate) created_ms: Option<i64>,
     pub(crate) routes: BTreeMap<u32, RouteTable>,
@@ -32,6 +30,13 @@ pub(crate) struct State {
     pub(crate) chain_version: u64,
     pub(crate) attempts: u64,
     pub(crate) swept_ms: Option<i64>,
+    /// Every record received before this was in the chain at the last look, Unix milliseconds: quiet times are counted up to here, since what
+    /// came after it may still lie in the log.
+    pub(crate) captured_to_ms: i64,
+    /// The window that was read again last; the others take their turns.
+    pub(crate) reread: Option<Window>,
+    /// Streams that the log in use replaced have their end nodes.
+    pub(crate) replaced_streams_ended: bool,
 }
 
 /// One window.
@@ -122,6 +127,21 @@ impl ShardRec {
         self.digests.get(index).map(String::as_str)
     }
 
+    /// Reads the generations decided since the last look, and the plan of the one after them; tells whether there was any decision.
+    async fn read_on(&mut self, objects: &Objects, (window, shard): (Window, ShardId)) -> Result<bool, StoreError> {
+        let known = u32::try_from(self.decided.len()).unwrap_or(u32::MAX);
+        let mut next = known.saturating_add(1);
+        for manifest in manifests::all_after(objects, shard, window, known).await? {
+            let plan = plans::get(objects, shard, window, manifest.g).await?;
+            self.decide(manifest, plan.map(|plan| plan.nodes_digest).unwrap_or_default());
+            next += 1;
+        }
+        if self.plan.is_none() {
+            self.plan = plans::get(objects, shard, window, next).await?;
+        }
+        Ok(next > known + 1)
+    }
+
     /// Takes a decision that stands in the store, with the digest of its plan's nodes.
     pub(crate) fn decide(&mut self, manifest: ManifestDoc, nodes_digest: String) {
         if manifest.g as usize == self.decided.len() + 1 {
@@ -168,14 +188,8 @@ impl State {
 
     /// Reads the feed on.
     pub(crate) async fn refresh_feed(&mut self, objects: &Objects) -> Result<(), StoreError> {
-        let fresh = self.feed.refresh(objects).await?;
-        let first = self.feed.seq() + 1 - fresh.len() as u64;
-        for (seq, entry) in (first..).zip(&fresh) {
-            if let Some(window) = Window::starting_at_s(entry.window) {
-                self.feed_seqs.entry((window, entry.shard, entry.g)).or_insert(seq);
-            }
-        }
-        Ok(())
+        self.feed.refresh(objects).await?;
+        self.feed.put_snapshots(objects).await
     }
 
     /// Windows that end after the store was created get a closed seal at C(W) though they may be empty.
@@ -223,27 +237,28 @@ impl State {
     pub(crate) async fn load_shard(&mut self, objects: &Objects, window: Window, shard: ShardId) -> Result<(), StoreError> {
         let Some(rec) = self.windows.get_mut(&window).filter(|rec| !rec.shards.contains_key(&shard)) else { return Ok(()) };
         let mut known = ShardRec::default();
-        for manifest in manifests::all(objects, shard, window).await? {
-            let plan = plans::get(objects, shard, window, manifest.g).await?;
-            known.decide(manifest, plan.map(|plan| plan.nodes_digest).unwrap_or_default());
-        }
-        let g = u32::try_from(known.decided.len()).unwrap_or(u32::MAX).saturating_add(1);
-        known.plan = plans::get(objects, shard, window, g).await?;
+        known.read_on(objects, (window, shard)).await?;
         rec.shards.insert(shard, known);
         Ok(())
     }
 
-    /// When the last record that a partition's chain holds was received, Unix milliseconds.
-    pub(crate) fn last_received_ms(&self, epoch: u32, partition: u32) -> Option<i64> {
-        let mut last: Option<i64> = None;
-        for window in self.chain.windows() {
-            for ((of, at, _), node) in self.chain.nodes_of_window(window, None) {
-                if (of, at) == (epoch, partition) {
-                    last = last.max(node.received_at_us.map(|(_, max)| max.div_euclid(1_000)));
+    /// Reads on in the seals and generations of the next few windows, so that what another control decided is seen though nothing is due here.
+    pub(crate) async fn reread_some(&mut self, objects: &Objects, count: usize) -> Result<(), StoreError> {
+        let after = self.reread.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let turn: Vec<Window> = self.windows.range((after, std::ops::Bound::Unbounded)).map(|(window, _)| *window).take(count).collect();
+        self.reread = if turn.len() < count { None } else { turn.last().copied() };
+        for window in turn {
+            let Some(rec) = self.windows.get_mut(&window) else { continue };
+            while let Some(seal) = seals::get(objects, window, rec.newest.as_ref().map_or(1, |newest| newest.k + 1)).await? {
+                rec.adopt(seal);
+            }
+            for (shard, known) in &mut rec.shards {
+                if !known.job.running && known.read_on(objects, (window, *shard)).await? {
+                    rec.settled = false;
                 }
             }
         }
-        last
+        Ok(())
     }
 
     /// A version of the route table.

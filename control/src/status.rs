@@ -96,14 +96,14 @@ impl Control {
     }
 
     /// Now, when the chain is at the log's ends; else what the partition furthest behind has committed.
-    async fn captured_to_ms(&self, state: &State, now_ms: i64) -> Result<i64, ControlError> {
+    pub(crate) async fn captured_to_ms(&self, state: &State, now_ms: i64) -> Result<i64, ControlError> {
         let log = &self.deps().log;
         let mut captured_to_ms = now_ms;
         for partition in 0..log.partitions() {
             let head = state.chain.head(log.epoch(), partition).unwrap_or(0);
             let bounds = log.bounds(partition).await?;
             if head < bounds.end && bounds.end > bounds.start {
-                let last = state.last_received_ms(log.epoch(), partition);
+                let last = state.chain.last_received_ms(log.epoch(), partition);
                 captured_to_ms = captured_to_ms.min(last.or(state.created_ms).unwrap_or(0));
             }
         }

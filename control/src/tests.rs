@@ -21,6 +21,8 @@ use crate::seal::{self, NewPoints, SealCase};
 use crate::status::WindowState;
 use crate::{BuildJob, Control, ControlDeps, ControlError, JobError, RunBuild, Settings};
 
+mod races;
+
 const T: i64 = 1_795_132_800;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -106,6 +108,11 @@ impl Bench {
     /// Appends a record and commits its node with points of the window.
     async fn capture(&mut self, window: Window, points: u64, received_ms: i64) {
         self.log.append(0, Bytes::from_static(b"payload")).await.expect("appended");
+        self.commit(window, points, received_ms).await;
+    }
+
+    /// Commits the node of one record.
+    async fn commit(&mut self, window: Window, points: u64, received_ms: i64) {
         let row = (0, 100, 1, points, received_ms * 1_000, received_ms * 1_000);
         let node = NodeDoc {
             kind: NodeKind::Data,
@@ -157,6 +164,7 @@ fn case(now_ms: i64) -> SealCase<'static> {
         outstanding: false,
         build_ms: 0,
         now_ms,
+        captured_to_ms: now_ms,
     }
 }
 
@@ -186,6 +194,9 @@ fn seal_timing() {
     assert_eq!(seal::due(&SealCase { new: just_now(19_999, 30_000), ..old }, &settings), None);
     assert_eq!(seal::due(&SealCase { new: just_now(20_000, 30_000), ..old }, &settings), Some(SealKind::Closed));
     assert_eq!(seal::due(&SealCase { new: just_now(0, HOUR_MS), ..old }, &settings), Some(SealKind::Closed), "at the latest after 1 h");
+    let behind = SealCase { captured_to_ms: old.now_ms - 1, new: just_now(20_000, 30_000), ..old };
+    assert_eq!(seal::due(&behind, &settings), None, "no pause while what came since lies in the log");
+    assert_eq!(seal::due(&SealCase { new: just_now(20_000, HOUR_MS), ..behind }, &settings), Some(SealKind::Closed), "for 1 h at most");
     assert_eq!(seal::due(&SealCase { any_points: false, new: None, ..old }, &settings), None);
     // Late seals: 1, 2, 4 .. 24 h for points that never pause.
     let late = seal(SealKind::Late, 4);

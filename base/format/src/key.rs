@@ -13,6 +13,11 @@ pub fn stream(epoch: u32) -> String {
     format!("stream/v1/{epoch:010}")
 }
 
+/// End nodes of a stream that is over.
+pub fn stream_end(epoch: u32) -> String {
+    format!("stream-end/v1/{epoch:010}")
+}
+
 /// First start of a partition's chain.
 pub fn genesis(epoch: u32, partition: u32) -> String {
     format!("cap/v1/{epoch:010}/{partition:05}/genesis")
@@ -132,6 +137,7 @@ mod tests {
         let shard = ShardId::of_org(OrgId(1), 64);
         let keys = [
             stream(1),
+            stream_end(1),
             genesis(1, 2),
             node(1, 2, 3),
             raw("ab12", 7, 1),

@@ -108,6 +108,42 @@ pub async fn commit(objects: &Objects, epoch: u32, partition: u32, node: &NodeDo
     }
 }
 
+/// Puts the end node of a partition at its head, so that nobody can commit behind it; gives its start. `None` for a partition without a genesis.
+pub async fn end(objects: &Objects, epoch: u32, partition: u32, writer: &str) -> Result<Option<u64>, StoreError> {
+    if genesis(objects, epoch, partition).await?.is_none() {
+        return Ok(None);
+    }
+    let listed = objects.list(&key::nodes(epoch, partition)).await?;
+    let mut hint = listed.last().and_then(|key| key::last_number(key)).map_or(0, |newest| newest.saturating_add(1));
+    loop {
+        let head = head(objects, epoch, partition, hint).await?;
+        if head.ended {
+            return Ok(Some(head.next));
+        }
+        let node = NodeDoc {
+            kind: NodeKind::End,
+            start: head.next,
+            next: head.next,
+            raw: None,
+            extents: Default::default(),
+            route_version: 0,
+            records: 0,
+            payloads: 0,
+            points: 0,
+            envelope_corrupt: 0,
+            time_ms: None,
+            received_at_us: None,
+            writer: writer.to_owned(),
+            attempt: 0,
+        };
+        match commit(objects, epoch, partition, &node).await? {
+            Commit::Mine => return Ok(Some(node.start)),
+            // A zombie was first: its records are captured, the end comes after them.
+            Commit::Lost(other) => hint = other.next,
+        }
+    }
+}
+
 /// What every node must say of its offsets.
 fn check(node: &NodeDoc, start: u64) -> Result<(), FormatError> {
     let moves = if node.kind == NodeKind::End { node.next == node.start } else { node.next > node.start };

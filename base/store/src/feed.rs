@@ -1,25 +1,33 @@
 //! The feed: the numbered list of published generations (protocol.md 2.4 step 5). A number in it is a snapshot of all history.
 //!
-//! Dense from 1, never deleted. The snapshots every 4,096 entries are not written yet: a new reader reads the feed from its start, many at once.
+//! Dense from 1, never deleted. Every 4,096 numbers control puts a snapshot of all entries so far; a new reader begins at the last one. They are
+//! derived and dense: a lost one is put again, a damaged one costs a reader the entries before it, read one by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tailors_format::doc::FeedDoc;
+use sha2::{Digest, Sha256};
+use tailors_format::doc::{BodyRef, FeedDoc, SnapDoc, SnapEntry, body};
 use tailors_format::{FormatError, key};
 use tailors_model::{ShardId, Window};
 
 use crate::objects::{Objects, PutDoc, StoreError};
+use crate::plans::hex;
 
 /// Entries fetched at once while a reader catches up.
 const FETCH_AHEAD_MAX: u64 = 64;
+/// Entries from one snapshot to the next.
+pub const SNAP_EVERY: u64 = 4_096;
 
 /// A follower of the feed: what it read is never read again.
 #[derive(Clone, Default, Debug)]
 pub struct FeedView {
     seq: u64,
     current: BTreeMap<(Window, ShardId), u32>,
-    entries: BTreeSet<(Window, ShardId, u32)>,
+    /// Entry -> its number, of equal ones the first.
+    entries: BTreeMap<(Window, ShardId, u32), u64>,
+    /// Number of the last snapshot known to stand.
+    snapped: u64,
 }
 
 impl FeedView {
@@ -28,9 +36,11 @@ impl FeedView {
         Self::default()
     }
 
-    /// Reads on until the first absent number; gives the entries that are new. After an error it goes on where it stopped.
-    pub async fn refresh(&mut self, objects: &Objects) -> Result<Vec<FeedDoc>, StoreError> {
-        let mut fresh = Vec::new();
+    /// Reads on until the first absent number. After an error it goes on where it stopped; what was taken before it is known.
+    pub async fn refresh(&mut self, objects: &Objects) -> Result<(), StoreError> {
+        if self.seq == 0 {
+            self.start_at_snapshot(objects).await?;
+        }
         let mut ahead = 1;
         loop {
             let next = self.seq + 1;
@@ -38,25 +48,67 @@ impl FeedView {
                 stream::iter(next..next + ahead).map(|seq| get(objects, seq)).buffered(ahead as usize).try_collect().await?;
             for entry in batch {
                 // An entry behind an absent one was put after that look: the next refresh takes both.
-                let Some(entry) = entry else { return Ok(fresh) };
-                self.take(&entry)?;
-                fresh.push(entry);
+                let Some(entry) = entry else { return Ok(()) };
+                self.take(self.seq + 1, &entry)?;
             }
             ahead = (ahead * 2).min(FETCH_AHEAD_MAX);
         }
     }
 
-    fn take(&mut self, entry: &FeedDoc) -> Result<(), StoreError> {
-        let seq = self.seq + 1;
+    /// Takes the last snapshot there is.
+    async fn start_at_snapshot(&mut self, objects: &Objects) -> Result<(), StoreError> {
+        let mut last: Option<SnapDoc> = None;
+        // They are dense: the first absent one ends the row.
+        while let Some(snap) = objects.get_doc::<SnapDoc>(&key::snap(self.snapped + SNAP_EVERY)).await? {
+            self.snapped += SNAP_EVERY;
+            last = Some(snap);
+        }
+        let Some(snap) = last else { return Ok(()) };
+        match read_snapshot(objects, &snap).await {
+            Ok(view) => *self = Self { snapped: self.snapped, ..view },
+            // The entries themselves still stand.
+            Err(error @ (StoreError::Data { .. } | StoreError::NotFound(_))) => {
+                tracing::error!(%error, seq = snap.seq, "a snapshot of the feed can't be read; its entries are read one by one");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Puts the snapshots that are due; control's task. Two controls put the same bytes, or the first one's stand: both say the same.
+    pub async fn put_snapshots(&mut self, objects: &Objects) -> Result<(), StoreError> {
+        while self.snapped + SNAP_EVERY <= self.seq {
+            let seq = self.snapped + SNAP_EVERY;
+            let mut entries: Vec<SnapEntry> = Vec::with_capacity(self.entries.len());
+            let known = self.entries.iter().filter(|(_, at)| **at <= seq);
+            entries.extend(known.map(|((window, shard, g), at)| (*at, *shard, window.start_s(), *g)));
+            entries.sort_unstable_by_key(|entry| entry.0);
+            let (bytes, raw_bytes) = body::encode(&entries).map_err(|error| StoreError::data(&key::snap(seq), error))?;
+            let hash = hex(&Sha256::digest(&bytes));
+            let named = BodyRef { key: key::body(&hash), bytes: bytes.len() as u64, raw_bytes, hash };
+            // Content-addressed: whoever put it put these bytes.
+            objects.put_new(&named.key, bytes).await?;
+            objects.put_doc(&key::snap(seq), &SnapDoc { seq, entries: entries.len() as u64, body: named }).await?;
+            self.snapped = seq;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, seq: u64, entry: &FeedDoc) -> Result<(), StoreError> {
         let window = Window::starting_at_s(entry.window);
         let window =
             window.ok_or_else(|| StoreError::data(&key::feed(seq), FormatError::invalid("feed", "window is not a window's start")))?;
         let current = self.current.entry((window, entry.shard)).or_default();
         // Entries may come out of order: the highest g counts.
         *current = (*current).max(entry.g);
-        self.entries.insert((window, entry.shard, entry.g));
+        self.entries.entry((window, entry.shard, entry.g)).or_insert(seq);
         self.seq = seq;
         Ok(())
+    }
+
+    /// Number of the entry of a generation; `None` when it has none.
+    pub fn seq_of(&self, shard: ShardId, window: Window, g: u32) -> Option<u64> {
+        self.entries.get(&(window, shard, g)).copied()
     }
 
     /// Number of the last entry read; 0 for an empty feed.
@@ -76,8 +128,31 @@ impl FeedView {
 
     /// Whether this generation has an entry.
     pub fn holds(&self, shard: ShardId, window: Window, g: u32) -> bool {
-        self.entries.contains(&(window, shard, g))
+        self.entries.contains_key(&(window, shard, g))
     }
+}
+
+/// The view that a snapshot holds.
+async fn read_snapshot(objects: &Objects, snap: &SnapDoc) -> Result<FeedView, StoreError> {
+    let at = &snap.body.key;
+    let bad = |why: &str| StoreError::data(at, FormatError::invalid("snapshot of the feed", why));
+    let bytes = objects.get(at).await?;
+    if hex(&Sha256::digest(&bytes)) != snap.body.hash || key::body(&snap.body.hash) != *at {
+        return Err(bad("not the bytes that its document names"));
+    }
+    let entries: Vec<SnapEntry> = body::decode(&bytes, snap.body.raw_bytes).map_err(|error| StoreError::data(at, error))?;
+    if entries.len() as u64 != snap.entries {
+        return Err(bad("not as many entries as its document says"));
+    }
+    let mut view = FeedView::new();
+    for (seq, shard, window, g) in entries {
+        if seq <= view.seq || seq > snap.seq {
+            return Err(bad("numbers out of order"));
+        }
+        view.take(seq, &FeedDoc { shard, window, g })?;
+    }
+    view.seq = snap.seq;
+    Ok(view)
 }
 
 /// Entry `seq`.

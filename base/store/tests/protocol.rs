@@ -267,8 +267,69 @@ async fn the_feed_is_dense_under_racing_appends() {
     let again = FeedDoc { shard: shard(0), window: T.start_s(), g: 10 };
     feed::append(&objects, &again, 1).await.expect("appends");
     feed::append(&objects, &FeedDoc { g: 11, ..again }, view.seq() + 1).await.expect("appends");
-    let fresh = view.refresh(&objects).await.expect("reads");
-    assert_eq!(fresh.iter().map(|entry| entry.g).collect::<Vec<_>>(), [11]);
+    let before = view.seq();
+    view.refresh(&objects).await.expect("reads");
+    assert_eq!((view.seq(), view.seq_of(shard(0), T, 11)), (before + 1, Some(before + 1)), "an equal entry is taken for the new one");
+}
+
+#[tokio::test]
+async fn a_new_reader_begins_at_the_last_snapshot_of_the_feed() {
+    let (_, objects) = store(21);
+    let mut control = FeedView::new();
+    let total = 2 * feed::SNAP_EVERY + 5;
+    for seq in 1..=total {
+        let entry = FeedDoc { shard: shard((seq % 7) as u32), window: T.start_s(), g: seq as u32 };
+        assert_eq!(feed::append(&objects, &entry, seq).await, Ok(seq));
+    }
+    control.refresh(&objects).await.expect("reads");
+    control.put_snapshots(&objects).await.expect("puts");
+    control.put_snapshots(&objects).await.expect("nothing is due");
+    assert_eq!(objects.list("snap/v1").await.expect("lists"), [key::snap(feed::SNAP_EVERY), key::snap(2 * feed::SNAP_EVERY)]);
+    // Entries that the snapshot holds are not read any more: without them the answer is the same.
+    for seq in [1, 4_096, 8_000] {
+        objects.delete(&key::feed(seq)).await.expect("deletes");
+    }
+    let mut reader = FeedView::new();
+    reader.refresh(&objects).await.expect("reads");
+    assert_eq!((reader.seq(), reader.all()), (total, control.all()));
+    assert_eq!(reader.seq_of(shard(1), T, 8), Some(8));
+    assert!(reader.holds(shard(1), T, 8) && !reader.holds(shard(2), T, 8));
+    // A snapshot that is damaged is not believed; the reader then needs every entry.
+    let body = objects.list("").await.expect("lists").into_iter().filter(|key| key.contains("/body/v1/")).collect::<Vec<_>>();
+    for key in &body {
+        objects.delete(key).await.expect("deletes");
+    }
+    let mut poor = FeedView::new();
+    poor.refresh(&objects).await.expect("reads");
+    assert_eq!(poor.seq(), 0, "entry 1 is gone, and nothing is guessed");
+}
+
+#[tokio::test]
+async fn an_ended_stream_takes_no_more_nodes_and_counts_as_reached() {
+    let (faults, objects) = store(22);
+    faults.set_rates(rates());
+    assert_eq!(registry::register_stream(&objects, &identity("one"), 1).await, Ok(1));
+    for partition in 0..6 {
+        chain::ensure_genesis(&objects, 1, partition, 0, "w").await.expect("genesis");
+    }
+    chain::commit(&objects, 1, 5, &node("w", 1, 0, 10)).await.expect("committed");
+    let sealed = seal(T, 1, SealKind::Closed, &[(1, 0, 0), (1, 5, 25)]);
+    let mut view = ChainView::new();
+    // The log in use has fewer partitions than the one before it.
+    view.refresh(&objects, &[1], 2).await.expect("reads");
+    assert_eq!((view.head(1, 5), view.reached(&sealed)), (Some(10), false));
+    assert!(!registry::is_ended(&objects, 1).await.expect("reads"));
+    let ended = registry::end_stream(&objects, 1, "w").await.expect("ends");
+    assert_eq!(ended.ends.values().copied().collect::<Vec<_>>(), [0, 0, 0, 0, 0, 10]);
+    assert_eq!(registry::end_stream(&objects, 1, "other").await, Ok(ended), "ended once");
+    assert!(registry::is_ended(&objects, 1).await.expect("reads"));
+    // A zombie of the old log: the end node stands where it wants to commit.
+    assert!(
+        matches!(chain::commit(&objects, 1, 5, &node("zombie", 1, 10, 12)).await, Ok(Commit::Lost(other)) if other.kind == NodeKind::End)
+    );
+    view.refresh(&objects, &[1], 2).await.expect("reads");
+    assert!(view.reached(&sealed) && view.ended(1, 5));
+    assert_eq!(view.holes(&sealed), [(1, 5, 10, 25)], "what lay between the end and the seal is lost, and said");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Feed entries, done marks and gone marks: what readers and retention follow.
+//! Feed entries and their snapshots, done marks and gone marks: what readers and retention follow.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,39 @@ pub struct FeedDoc {
 impl Document for FeedDoc {
     const FORMAT: &'static str = "feed/0";
 }
+
+/// A content-addressed object that a document names.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BodyRef {
+    /// Object key.
+    pub key: String,
+    /// Length of the object, bytes.
+    pub bytes: u64,
+    /// Length of what it unfolds to, bytes.
+    pub raw_bytes: u64,
+    /// SHA-256 of the object, hex; its key follows from it.
+    pub hash: String,
+}
+
+/// Object `snap/v1/{seq}`, every 4,096 numbers: the feed up to and with `seq`, so that a new reader need not read it entry by entry. Derived.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapDoc {
+    /// Last number in it.
+    pub seq: u64,
+    /// Entries in the body.
+    pub entries: u64,
+    /// A JSON array of [`SnapEntry`], in order of seq.
+    pub body: BodyRef,
+}
+
+impl Document for SnapDoc {
+    const FORMAT: &'static str = "snap/0";
+}
+
+/// An entry of a snapshot: [seq, shard, window start in Unix seconds, g]; of equal entries the first.
+pub type SnapEntry = (u64, ShardId, i64, u32);
 
 /// Object `done/v1/{T}/{k}` of a closed or late seal.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]

@@ -4,6 +4,7 @@
 //! it (`{...` up to the comma before `,"~crc32c"`), seeded with the object's key; at most 64 KiB; written once with put-if-absent.
 
 mod auth;
+pub mod body;
 mod chain;
 mod feed;
 mod job;
@@ -15,13 +16,13 @@ mod stream;
 
 pub use auth::{KeyDoc, RevocationDoc, Scope};
 pub use chain::{ExtentRow, GenesisDoc, NodeDoc, NodeKind, RawRef};
-pub use feed::{DoneDoc, FeedDoc, GoneDoc};
+pub use feed::{BodyRef, DoneDoc, FeedDoc, GoneDoc, SnapDoc, SnapEntry};
 pub use job::JobDoc;
 pub use manifest::{Counts, FileRole, ManifestDoc, ManifestFile, ManifestKind};
 pub use plan::{NodeRef, PlanDoc, PlanReason};
 pub use route::RouteDoc;
 pub use seal::{SealDoc, SealKind, StreamEnds};
-pub use stream::StreamDoc;
+pub use stream::{StreamDoc, StreamEndDoc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};

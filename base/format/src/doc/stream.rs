@@ -1,5 +1,7 @@
 //! A stream's identity: a topic that is deleted and made anew under the same name is another stream.
 
+use std::collections::BTreeMap;
+
 use super::Document;
 
 /// Object `stream/v1/{epoch}`.
@@ -18,4 +20,18 @@ pub struct StreamDoc {
 
 impl Document for StreamDoc {
     const FORMAT: &'static str = "stream/0";
+}
+
+/// Object `stream-end/v1/{epoch}`: put after the end nodes that it lists stand, so that nobody can commit behind them.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamEndDoc {
+    /// Partition (five digits) -> start of its end node.
+    pub ends: BTreeMap<String, u64>,
+    /// Writer that put it.
+    pub writer: String,
+}
+
+impl Document for StreamEndDoc {
+    const FORMAT: &'static str = "stream-end/0";
 }

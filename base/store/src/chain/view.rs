@@ -21,6 +21,8 @@ struct Partition {
     head: u64,
     ended: bool,
     nodes: BTreeMap<u64, NodeDoc>,
+    /// Greatest received_at of all nodes, Unix microseconds.
+    received_max_us: Option<i64>,
 }
 
 /// An incremental copy of the chains.
@@ -29,6 +31,8 @@ pub struct ChainView {
     partitions: BTreeMap<(u32, u32), Partition>,
     by_window: BTreeMap<Window, BTreeSet<NodeRef>>,
     points: BTreeMap<Window, u64>,
+    /// Epochs whose partitions were counted: an earlier log may have had more of them than the one in use.
+    counted: BTreeSet<u32>,
 }
 
 impl ChainView {
@@ -44,7 +48,27 @@ impl ChainView {
             for partition in 0..partitions {
                 self.refresh_partition(objects, *epoch, partition).await?;
             }
+            self.count_partitions(objects, *epoch, partitions).await?;
+            let more: Vec<u32> =
+                self.partitions.range((*epoch, partitions)..=(*epoch, u32::MAX)).map(|((_, partition), _)| *partition).collect();
+            for partition in more {
+                self.refresh_partition(objects, *epoch, partition).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Finds the partitions of a stream beyond `partitions`, once: numbers are dense.
+    async fn count_partitions(&mut self, objects: &Objects, epoch: u32, partitions: u32) -> Result<(), StoreError> {
+        if self.counted.contains(&epoch) {
+            return Ok(());
+        }
+        let mut partition = partitions;
+        while genesis(objects, epoch, partition).await?.is_some() {
+            self.refresh_partition(objects, epoch, partition).await?;
+            partition += 1;
+        }
+        self.counted.insert(epoch);
         Ok(())
     }
 
@@ -90,6 +114,7 @@ impl ChainView {
         let chain = self.partitions.entry((epoch, partition)).or_default();
         chain.head = node.next;
         chain.ended = node.kind == NodeKind::End;
+        chain.received_max_us = chain.received_max_us.max(node.received_at_us.map(|(_, max)| max));
         chain.nodes.insert(node.start, node);
     }
 
@@ -101,6 +126,11 @@ impl ChainView {
     /// Whether an end node stands at the head.
     pub fn ended(&self, epoch: u32, partition: u32) -> bool {
         self.partitions.get(&(epoch, partition)).is_some_and(|chain| chain.ended)
+    }
+
+    /// When the last record that a partition's chain holds was received, Unix milliseconds.
+    pub fn last_received_ms(&self, epoch: u32, partition: u32) -> Option<i64> {
+        Some(self.partitions.get(&(epoch, partition))?.received_max_us?.div_euclid(1_000))
     }
 
     /// Heads of all partitions: (epoch, partition, head).
@@ -125,13 +155,17 @@ impl ChainView {
             .collect()
     }
 
-    /// Hole nodes below a seal's ends: (epoch, partition, start, next).
+    /// Offsets below a seal's ends that are lost: hole nodes, and what lay between the end of a stream and the seal's end in it
+    /// (epoch, partition, start, next).
     pub fn holes(&self, below: &SealDoc) -> Vec<(u32, u32, u64, u64)> {
         let mut holes = Vec::new();
         for (epoch, partition, end) in below.all_ends() {
-            let nodes = self.partitions.get(&(epoch, partition)).into_iter().flat_map(|chain| chain.nodes.range(..end));
-            let lost = nodes.filter(|(_, node)| node.kind == NodeKind::Hole);
+            let Some(chain) = self.partitions.get(&(epoch, partition)) else { continue };
+            let lost = chain.nodes.range(..end).filter(|(_, node)| node.kind == NodeKind::Hole);
             holes.extend(lost.map(|(start, node)| (epoch, partition, *start, node.next)));
+            if chain.ended && chain.head < end {
+                holes.push((epoch, partition, chain.head, end));
+            }
         }
         holes
     }

@@ -1,0 +1,96 @@
+//! What control does beside its own path: another control on the same store, a log that was made anew, points that still flow, failed attempts.
+
+use super::*;
+
+#[tokio::test]
+async fn a_window_that_still_gets_points_is_not_sealed_in_a_seeming_pause() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    bench.capture(window(), 10, created).await;
+    // Acknowledged, and not in the chain yet: points of the same window, for all that control knows.
+    bench.log.append(0, Bytes::from_static(b"payload")).await.expect("appended");
+    bench.clock.set_ms(created + 25_000);
+    bench.settle().await;
+    assert_eq!(bench.newest(window()).await, None, "the chain is silent since 25 s, the log is not");
+    // Capture catches up; the pause counts from what it found.
+    bench.commit(window(), 10, created + 24_000).await;
+    bench.settle().await;
+    assert_eq!(bench.newest(window()).await, None);
+    bench.clock.set_ms(created + 44_000);
+    bench.settle().await;
+    assert_eq!(bench.generations(window()).await.iter().map(|m| m.counts.written).collect::<Vec<_>>(), [20], "built once");
+}
+
+#[tokio::test]
+async fn what_another_control_decided_is_seen_though_nothing_is_due() {
+    let start = T * 1_000;
+    let settings = Settings { provisional: false, ..Settings::for_up() };
+    let mut bench = Bench::new(start, start + HOUR_MS, settings, None).await;
+    bench.capture(window(), 10, start + 1_000).await;
+    bench.settle().await;
+    // Another process seals and builds by hand, and dies before the feed entry.
+    let seal = SealDoc {
+        ends: BTreeMap::from([("0000000001".to_owned(), BTreeMap::from([("00000".to_owned(), 1)]))]),
+        ..super::seal(SealKind::Hand, 1)
+    };
+    seals::put(&bench.objects, &seal).await.expect("put");
+    let mut view = tailors_store::chain::ChainView::new();
+    view.refresh(&bench.objects, &[1], 1).await.expect("read");
+    let inputs = plan::inputs(&view, &RouteTable::initial(64), (window(), shard()), Some(&seal), &[]);
+    let planned = plan::plan((window(), shard()), &seal, &[], &inputs, PlanReason::Seal, 1);
+    tailors_store::plans::put_plan(&bench.objects, &planned).await.expect("put");
+    let mut manifest = plan::tombstone(&planned, tailors_store::plans::digest(&planned).expect("digest"), "", Vec::new(), "other");
+    manifest.kind = ManifestKind::Published;
+    manifest.reason = None;
+    manifest.counts = Counts { read: 10, written: 10, ..Counts::default() };
+    manifests::put_manifest(&bench.objects, &manifest).await.expect("put");
+    bench.settle().await;
+    let entry = feed::get(&bench.objects, 1).await.expect("read").expect("repaired, all the time and not only on start");
+    assert_eq!((entry.window, entry.g), (T, 1));
+    assert_eq!(bench.builds.load(Ordering::SeqCst), 0, "its generation is as good as mine");
+    assert_eq!(bench.control.status().await.expect("status").windows[0].state, WindowState::Built);
+}
+
+#[tokio::test]
+async fn a_log_made_anew_ends_the_old_stream_and_says_what_is_lost() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings { build_enabled: false, ..Settings::for_up() }, None).await;
+    bench.capture(window(), 10, created).await;
+    // Five records that capture never saw, below a closed seal at the log's end.
+    for _ in 0..5 {
+        bench.log.append(0, Bytes::from_static(b"payload")).await.expect("appended");
+    }
+    bench.control.tick().await.expect("ticks");
+    bench.clock.set_ms(created + 2 * HOUR_MS);
+    bench.control.tick().await.expect("ticks");
+    assert_eq!(bench.newest(window()).await.and_then(|seal| seal.end(1, 0)), Some(6));
+    // The directory of the log is lost; a new one takes its name.
+    let log = Arc::new(MemoryLog::new(1, 2));
+    assert_eq!(registry::register_stream(&bench.objects, log.identity(), created).await, Ok(2));
+    chain::ensure_genesis(&bench.objects, 2, 0, 0, "w").await.expect("genesis");
+    bench.control = Control::new(ControlDeps { log, settings: Settings::for_up(), ..bench.control.deps().clone() });
+    bench.settle().await;
+    assert!(registry::is_ended(&bench.objects, 1).await.expect("read"));
+    let generations = bench.generations(window()).await;
+    assert_eq!(generations.iter().map(|m| (m.counts.written, m.holes.clone())).collect::<Vec<_>>(), [(10, vec![(1, 0, 1, 6)])]);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_leaves_no_files() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings { backoff_min_ms: 0, ..Settings::for_up() }, None).await;
+    let objects = bench.objects.clone();
+    let run_build: RunBuild = Arc::new(move |job: BuildJob| {
+        let objects = objects.clone();
+        Box::pin(async move {
+            let key = key::chunk(job.plan.shard, window(), job.plan.g, &job.attempt, 0);
+            objects.put_data(&key, Bytes::from_static(b"chunk")).await.map_err(|error| JobError::Retry(error.to_string()))?;
+            Err(JobError::Retry("the disk is full behind it".to_owned()))
+        })
+    });
+    bench.control = Control::new(ControlDeps { run_build, ..bench.control.deps().clone() });
+    bench.capture(window(), 1, created - 60_000).await;
+    bench.settle().await;
+    assert_eq!(bench.control.status().await.expect("status").windows[0].state, WindowState::Parked);
+    assert_eq!(bench.objects.list(&key::chunks(shard(), window(), 1)).await, Ok(Vec::new()));
+}
