@@ -1,5 +1,6 @@
-//! What the repository does to itself: tidy checks. `cargo xtask` is an alias of `cargo run -p xtask --`.
+//! What the repository does to itself: tidy checks, rivals for its benchmarks. `cargo xtask` is an alias of `cargo run -p xtask --`.
 
+mod rivals;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,13 +18,23 @@ struct Cli {
 enum Command {
     /// File and function sizes, module headers, no edge between stages, stage order.
     Tidy,
+    /// Builds VictoriaMetrics and Prometheus for `tailors-bench import` (needs go).
+    Rivals,
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Tidy } = Cli::parse();
-    let findings = tidy::findings(&tidy::root());
+    let findings = match Cli::parse().command {
+        Command::Tidy => tidy::findings(&tidy::root()),
+        Command::Rivals => match rivals::install() {
+            Ok(installed) => {
+                installed.iter().for_each(|path| println!("{}", path.display()));
+                Vec::new()
+            }
+            Err(error) => vec![error],
+        },
+    };
     for finding in &findings {
-        eprintln!("tidy: {finding}");
+        eprintln!("xtask: {finding}");
     }
     if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
