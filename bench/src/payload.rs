@@ -58,7 +58,7 @@ fn measure(shape: Shape, payloads: usize, rows: &mut Vec<Row>) -> Outcome<()> {
 
 fn encode(writer: &mut PayloadWriter, request: &body::Request, sequence: usize) -> Outcome<Vec<u8>> {
     let mut tags: Vec<TagRef<'_>> = Vec::new();
-    for (labels, values) in &request.series {
+    for (labels, values) in request.series() {
         tags.clear();
         tags.extend(labels.tags.iter().map(|(key, value)| TagRef {
             key: key.as_bytes(),
@@ -95,7 +95,7 @@ fn census(payload: &[u8]) -> Outcome<()> {
 fn compare(payload: &[u8], request: &body::Request) -> Outcome<()> {
     let runs = decode_runs(payload)?;
     let points = decode_points(payload, &runs)?;
-    let mut by_series = vec![Vec::new(); request.series.len()];
+    let mut by_series = vec![Vec::new(); request.series().count()];
     let mut rest = points.values.as_slice();
     for run in &runs {
         let (own, after) = rest.split_at(run.points as usize);
@@ -103,6 +103,6 @@ fn compare(payload: &[u8], request: &body::Request) -> Outcome<()> {
         rest = after;
     }
     let same =
-        by_series.iter().zip(&request.series).all(|(got, (_, sent))| got.iter().map(|v| v.to_bits()).eq(sent.iter().map(|v| v.to_bits())));
+        by_series.iter().zip(request.series()).all(|(got, (_, sent))| got.iter().map(|v| v.to_bits()).eq(sent.iter().map(|v| v.to_bits())));
     if same { Ok(()) } else { Err("payload: read back other values".into()) }
 }

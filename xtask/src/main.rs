@@ -1,6 +1,7 @@
-//! What the repository does to itself: tidy checks, long searches. `cargo xtask` is an alias of `cargo run -p xtask --`.
+//! What the repository does to itself: tidy checks, long searches, rivals for its benchmarks. `cargo xtask` is an alias of `cargo run -p xtask --`.
 
 mod fuzz;
+mod rivals;
 mod tidy;
 
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ enum Command {
     Tidy,
     /// Searches every decoder for inputs that panic, hang or take too much memory.
     Fuzz(fuzz::Fuzz),
+    /// Builds VictoriaMetrics and Prometheus for `tailors-bench import` (needs go).
+    Rivals,
 }
 
 fn main() -> ExitCode {
@@ -27,6 +30,13 @@ fn main() -> ExitCode {
     let findings = match Cli::parse().command {
         Command::Tidy => tidy::findings(&root),
         Command::Fuzz(wanted) => fuzz::run(&root, &wanted).err().into_iter().collect(),
+        Command::Rivals => match rivals::install() {
+            Ok(installed) => {
+                installed.iter().for_each(|path| println!("{}", path.display()));
+                Vec::new()
+            }
+            Err(error) => vec![error],
+        },
     };
     for finding in &findings {
         eprintln!("xtask: {finding}");

@@ -16,6 +16,8 @@ pub const PAYLOAD_SPLIT_BYTES: usize = 900_000;
 pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 /// Points of one request.
 pub const REQUEST_POINTS_MAX: usize = 1_000_000;
+/// Bytes of a request's target and headers.
+pub const REQUEST_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Compressed bytes of a request body.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Decompressed bytes of a request body, protocols without a limit of their own.

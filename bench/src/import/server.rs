@@ -1,62 +1,122 @@
-//! The server under test: `tailors up` on a fresh data directory, without builds and seals; stopped when dropped.
+//! The servers under test: `tailors up` and its rivals, each on a fresh data directory and pinned to one core; stopped when dropped.
 
+use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use super::http::Connection;
 use crate::Outcome;
 use crate::timing::sleep_ms;
 
-/// How long it may take to be ready, milliseconds.
-const READY_MS_MAX: u64 = 20_000;
+/// How long one may take to be ready, milliseconds.
+const READY_MS_MAX: u64 = 60_000;
+const READY_EVERY_MS: u64 = 50;
 /// Clock ticks of /proc per second: 100 on every Linux that we run on.
 const TICKS_PER_S: f64 = 100.0;
-/// Nothing but taking, logging and capturing points.
-const SETTINGS: [&str; 4] =
-    ["build.enabled=false", "control.provisional=false", "control.quiet_min_s=100000000", "control.close_after_s=100000000"];
+
+/// Who is measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Contender {
+    Tailors,
+    Victoria,
+    Prometheus,
+}
+
+impl Contender {
+    /// Its name in the issues.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tailors => "tailors",
+            Self::Victoria => "VictoriaMetrics",
+            Self::Prometheus => "Prometheus",
+        }
+    }
+
+    /// Its binary, if there is one: ours as asked for or beside this one, a rival's where `cargo xtask rivals` puts it.
+    pub(crate) fn binary(self, ours: Option<&Path>) -> Option<PathBuf> {
+        let rival = |name: &str| Some(rivalsdir()?.join(name));
+        let path = match self {
+            Self::Tailors => ours.map_or_else(beside_us, |path| Some(path.to_owned())),
+            Self::Victoria => rival("vm"),
+            Self::Prometheus => rival("prom"),
+        };
+        path.filter(|path| path.is_file())
+    }
+}
+
+/// `tailors` beside the running benchmark: the same profile.
+fn beside_us() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.with_file_name("tailors"))
+}
+
+/// As `xtask` has it.
+fn rivalsdir() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/tailors-bench/tsdb"));
+    std::env::var_os("TSDB_CACHE").map(PathBuf::from).or_else(home)
+}
 
 /// `client.json`.
 #[derive(Deserialize)]
-pub(crate) struct Client {
-    pub(crate) url: String,
-    pub(crate) admin_key: String,
-    pub(crate) backfill_key: String,
+struct Client {
+    url: String,
+    admin_key: String,
+    backfill_key: String,
 }
 
 /// A running server.
 pub(crate) struct Server {
     child: Child,
+    /// Removed with it.
     dir: TempDir,
-    pub(crate) client: Client,
+    pub(crate) url: String,
+    /// Header line that lets points in.
+    pub(crate) write_key: String,
+    /// Header line of admin requests, ours alone.
+    pub(crate) admin_key: String,
 }
 
 impl Server {
-    /// Starts it, waits until it listens.
-    pub(crate) fn start(binary: &Path) -> Outcome<Self> {
-        // Beside the binary, not in /tmp: that may be memory, where fsync is free.
-        let dir = tempfile::Builder::new().prefix("bench-import-").tempdir_in(binary.parent().unwrap_or(Path::new(".")))?;
-        let mut command = Command::new(binary);
-        command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(dir.path());
-        for setting in SETTINGS {
-            command.args(["--set", setting]);
-        }
-        command.stdout(Stdio::null()).stderr(std::fs::File::create(dir.path().join("stderr.txt"))?);
-        let mut child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
-        for _ in 0..READY_MS_MAX / 50 {
-            sleep_ms(50);
-            if let Some(status) = child.try_wait()? {
-                let said = std::fs::read_to_string(dir.path().join("stderr.txt")).unwrap_or_default();
+    /// Starts it, waits until it takes requests.
+    pub(crate) fn start(contender: Contender, binary: &Path) -> Outcome<Self> {
+        // In the build directory, not in /tmp: that may be memory, where fsync is free.
+        let place = std::env::current_exe()?.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+        let dir = tempfile::Builder::new().prefix("bench-import-").tempdir_in(place)?;
+        let log = dir.path().join("log.txt");
+        let address = free_address()?;
+        let mut command = pinned(binary);
+        command.args(arguments(contender, dir.path(), &address)?).stdin(Stdio::null());
+        command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
+        let url = format!("http://{address}");
+        let mut server = Self { child, dir, url, write_key: String::new(), admin_key: String::new() };
+        let path = if contender == Contender::Victoria { "/health" } else { "/-/ready" };
+        for _ in 0..READY_MS_MAX / READY_EVERY_MS {
+            sleep_ms(READY_EVERY_MS);
+            if let Some(status) = server.child.try_wait()? {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(format!("{} ended with {status}: {said}", binary.display()).into());
             }
-            let Ok(text) = std::fs::read(dir.path().join("client.json")) else { continue };
-            let client: Client = serde_json::from_slice(&text)?;
-            return Ok(Self { child, dir, client });
+            // No connection and any other status mean: not yet.
+            if matches!(Connection::open(&server.url).and_then(|mut c| c.request("GET", path, "", b"")), Ok((200, _))) {
+                server.take_keys(contender)?;
+                return Ok(server);
+            }
         }
-        child.kill()?;
-        child.wait()?;
         Err(format!("{} was not ready in {READY_MS_MAX} ms", binary.display()).into())
+    }
+
+    fn take_keys(&mut self, contender: Contender) -> Outcome<()> {
+        if contender == Contender::Tailors {
+            let client: Client = serde_json::from_slice(&std::fs::read(self.dir.path().join("data/client.json"))?)?;
+            self.url = client.url;
+            self.write_key = format!("authorization: Bearer {}\r\n", client.backfill_key);
+            self.admin_key = format!("authorization: Bearer {}\r\n", client.admin_key);
+        }
+        Ok(())
     }
 
     /// User and system seconds of all its threads so far.
@@ -65,22 +125,6 @@ impl Server {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok()).ok_or("no times in /proc/PID/stat");
         Ok((ticks(11)? + ticks(12)?) / TICKS_PER_S)
-    }
-
-    /// Bytes of all files below a part of the data directory whose names end so.
-    pub(crate) fn disk_bytes(&self, part: &str, ending: &str) -> u64 {
-        let (mut bytes, mut folders) = (0, vec![self.dir.path().join(part)]);
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let Ok(metadata) = entry.metadata() else { continue };
-                if metadata.is_dir() {
-                    folders.push(entry.path());
-                } else if entry.file_name().to_string_lossy().ends_with(ending) {
-                    bytes += metadata.len();
-                }
-            }
-        }
-        bytes
     }
 }
 
@@ -92,15 +136,41 @@ impl Drop for Server {
     }
 }
 
-/// `tailors` beside the running benchmark: the same profile.
-pub(crate) fn beside_us() -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("tailors");
-    if path.is_file() {
-        return Ok(path);
+/// Runs it on the last core, where `taskset` is there: both runtimes then have one thread at work, and the sender is on another core.
+fn pinned(binary: &Path) -> Command {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let runs = Command::new("taskset").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if cores < 2 || !runs {
+        return Command::new(binary);
     }
-    Err(format!(
-        "{} is not there; build it with the same profile (cargo build [--release] -p tailors) or give --server PATH",
-        path.display()
-    )
-    .into())
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg((cores - 1).to_string()).arg(binary);
+    command
+}
+
+fn arguments(contender: Contender, dir: &Path, address: &str) -> Outcome<Vec<String>> {
+    let data = dir.join("data").display().to_string();
+    let arguments = match contender {
+        Contender::Tailors => ["up", "--set", "build.enabled=false", "--listen", address, "--data", &data].map(str::to_owned).to_vec(),
+        Contender::Victoria => {
+            vec![format!("-storageDataPath={data}"), format!("-httpListenAddr={address}"), "-retentionPeriod=10y".to_owned()]
+        }
+        Contender::Prometheus => {
+            let config = dir.join("prometheus.yml");
+            std::fs::write(&config, "global: {scrape_interval: 1h}\n")?;
+            vec![
+                format!("--config.file={}", config.display()),
+                format!("--storage.tsdb.path={data}"),
+                format!("--web.listen-address={address}"),
+                "--web.enable-remote-write-receiver".to_owned(),
+                "--storage.tsdb.retention.time=10y".to_owned(),
+            ]
+        }
+    };
+    Ok(arguments)
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> Outcome<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

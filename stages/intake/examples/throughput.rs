@@ -95,6 +95,7 @@ async fn main() {
             authorizer: Arc::new(Anyone),
             settings: Settings::default(),
             intake_id: 1,
+            hash_seed: 2,
             received_floor_us: 0,
             dirty_windows: Arc::new(|_| 0),
         })));

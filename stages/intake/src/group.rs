@@ -32,6 +32,7 @@ pub(crate) struct Shared<'r> {
     pub(crate) admitted: Admitted,
     pub(crate) now_ms: i64,
     pub(crate) intake_id: u64,
+    pub(crate) hash_seed: u64,
     pub(crate) receipts: &'r dyn Receipts,
     pub(crate) partitioning: Partitioning,
     pub(crate) partitions: u32,
@@ -185,8 +186,7 @@ impl<'r> Groups<'r> {
     }
 
     fn begin(&mut self, window: Window, partition: Option<u32>) -> usize {
-        // The seed keeps a sender from aiming at the dictionaries' hash tables; it reaches no bytes.
-        let writer = self.spare.pop().unwrap_or_else(|| PayloadWriter::with_hash_seed(self.shared.intake_id));
+        let writer = self.spare.pop().unwrap_or_else(|| PayloadWriter::with_hash_seed(self.shared.hash_seed));
         self.open.push(Open { window, partition, writer });
         self.last = self.open.len() - 1;
         self.last

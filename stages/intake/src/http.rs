@@ -6,13 +6,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::StreamExt;
 
 use tailors_model::OrgId;
+use tailors_model::limits::REQUEST_HEADER_BYTES_MAX;
 
 use crate::auth::key_of;
 use crate::decode::Protocol;
@@ -65,6 +66,10 @@ async fn wrong_verb(State(intake): State<Arc<Intake>>, request: Request, protoco
 async fn points(intake: &Arc<Intake>, request: Request, protocol: Protocol) -> Response {
     let (parts, body) = request.into_parts();
     let mut stream = body.into_data_stream();
+    if let Err(refusal) = header_bytes_fit(&parts.headers, &parts.uri) {
+        drain(intake, &mut stream).await;
+        return turned_away(intake, None, &refusal, protocol);
+    }
     let key = key_of(&parts.headers, &parts.uri, protocol == Protocol::Datadog);
     let principal = match intake.authorize(key).await {
         Ok(principal) => principal,
@@ -105,6 +110,14 @@ fn body_bytes_max(intake: &Intake, protocol: Protocol) -> usize {
 
 fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether target and headers together are short enough to be looked at.
+fn header_bytes_fit(headers: &HeaderMap, uri: &Uri) -> Result<(), Refusal> {
+    let target = uri.path().len() + uri.query().map_or(0, str::len);
+    let bytes = headers.iter().fold(target, |sum, (name, value)| sum + name.as_str().len() + value.len());
+    let text = || format!("{bytes} bytes of headers, at most {REQUEST_HEADER_BYTES_MAX}");
+    if bytes <= REQUEST_HEADER_BYTES_MAX { Ok(()) } else { Err(Refusal::new(Cause::HeaderBytes, text())) }
 }
 
 /// Whether content type and encoding are ones this path reads; gives the encoding.

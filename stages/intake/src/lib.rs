@@ -46,6 +46,8 @@ pub struct IntakeDeps {
     pub settings: Settings,
     /// Random id of this process, part of every payload's envelope.
     pub intake_id: u64,
+    /// Random and kept secret, so that no sender can aim at the hash tables; reaches no bytes (the intake id does).
+    pub hash_seed: u64,
     /// Every `received_at_us` given here is above this one: the last the log holds (`i64::MIN` for an empty log).
     pub received_floor_us: i64,
     /// Dirty windows of an org.

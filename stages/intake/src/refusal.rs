@@ -30,6 +30,8 @@ pub enum Cause {
     DecodedBytes,
     /// Too many points in one request.
     Points,
+    /// The headers are too large.
+    HeaderBytes,
     /// Points of too many windows in one request.
     Windows,
     /// Too many windows of the org wait to be built.
@@ -48,7 +50,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, in order of id.
-    pub const ALL: [Self; 19] = {
+    pub const ALL: [Self; 20] = {
         use Cause::*;
         [
             Undecodable,
@@ -66,6 +68,7 @@ impl Cause {
             Windows,
             DirtyWindows,
             Rate,
+            HeaderBytes,
             Log,
             Busy,
             SlowBody,
@@ -91,6 +94,7 @@ impl Cause {
             Self::Windows => ("TLR-1204", "request_windows"),
             Self::DirtyWindows => ("TLR-1205", "dirty_windows"),
             Self::Rate => ("TLR-1206", "rate"),
+            Self::HeaderBytes => ("TLR-1207", "header_bytes"),
             Self::Log => ("TLR-1401", "log"),
             Self::Busy => ("TLR-1402", "busy"),
             Self::SlowBody => ("TLR-1403", "slow_body"),
@@ -117,6 +121,7 @@ impl Cause {
             Self::Scope => 403,
             Self::BodyBytes | Self::DecodedBytes | Self::Points => 413,
             Self::DirtyWindows | Self::Rate => 429,
+            Self::HeaderBytes => 431,
             // A body that came too slowly is worth another try, and 408 would make Prometheus drop it.
             Self::KeyStore | Self::Log | Self::Busy | Self::SlowBody => 503,
             Self::Internal => 500,

@@ -192,6 +192,7 @@ impl Intake {
             admitted,
             now_ms,
             intake_id: self.deps.intake_id,
+            hash_seed: self.deps.hash_seed,
             receipts: &self.stamps,
             partitioning: settings.partitioning,
             partitions: self.deps.log.partitions(),

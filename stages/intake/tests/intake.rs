@@ -61,6 +61,7 @@ impl Rig {
             authorizer: Arc::new(Keys),
             settings,
             intake_id: 99,
+            hash_seed: 100,
             received_floor_us: NOW_MS * 1_000 + 5,
             dirty_windows: Arc::new(move |_| count.load(Ordering::SeqCst)),
         }));
@@ -507,6 +508,15 @@ async fn large_requests_split_and_keep_their_order() {
     assert_eq!(stored.headers.len(), 8, "one payload per partition and request");
     let alone = stored.payload_metrics.chunks(2).all(|pair| pair[0] == pair[1]);
     assert!(alone, "a metric stays in its partition");
+}
+
+#[tokio::test]
+async fn headers_above_16_kib_are_turned_away() {
+    let rig = Rig::new(Settings::default());
+    let padded = |bytes: usize| with(rw("write", snappy(&one(NOW_MS).encode_to_vec())), "x-padding", &"p".repeat(bytes));
+    assert_eq!(rig.send(padded(15 << 10)).await.status, 204);
+    let reply = rig.send(padded(16 << 10)).await;
+    assert_eq!((reply.status, &reply.body[..8]), (431, "TLR-1207"));
 }
 
 #[test]

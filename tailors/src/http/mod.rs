@@ -39,6 +39,7 @@ pub(crate) fn router(node: &Arc<Node>, settings: &Settings, metrics: PrometheusH
         authorizer: keys.clone(),
         settings: settings.intake.clone(),
         intake_id: u64::from_le_bytes(random()?),
+        hash_seed: u64::from_le_bytes(random()?),
         received_floor_us: node.log.last_received_at_us(),
         dirty_windows: Arc::new(move |org| control.dirty_windows(org)),
     });
