@@ -1,7 +1,9 @@
-//! The libFuzzer binary: one for all targets, so that there is one link; `TAILORS_FUZZ_TARGET` names the target. `cargo xtask fuzz` runs it.
+//! The libFuzzer binary: one for all targets, so that there is one link; `TAILORS_FUZZ_TARGET` names the target,
+//! `TAILORS_FUZZ_SEEDS` a directory for its seeds. `cargo xtask fuzz` runs it.
 #![no_main]
 
 use std::alloc::System;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use cap::Cap;
@@ -22,6 +24,15 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     })
 });
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+/// Puts the target's seeds beside what a search has found before; libFuzzer reads the directory after this.
+fn write_seeds() {
+    let Ok(directory) = std::env::var("TAILORS_FUZZ_SEEDS") else { return };
+    for (number, seed) in (TARGET.seeds)().into_iter().enumerate() {
+        let path = Path::new(&directory).join(format!("seed-{number}"));
+        std::fs::write(&path, seed).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+libfuzzer_sys::fuzz_target!(init: write_seeds(), |data: &[u8]| {
     (TARGET.run)(data);
 });

@@ -43,10 +43,11 @@ pub(crate) fn run(root: &Path, wanted: &Fuzz) -> Result<(), String> {
         let seconds = (wanted.minutes * 60.0).ceil().max(1.0) as u64;
         let status = Command::new(&binary)
             .env("TAILORS_FUZZ_TARGET", name)
+            .env("TAILORS_FUZZ_SEEDS", &corpus)
             .args([&corpus, &kept])
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/{name}-", work.join("found").display()))
-            .args(["-rss_limit_mb=512", "-timeout=5", "-max_len=8192", "-print_final_stats=1", "-verbosity=0"])
+            .args(["-rss_limit_mb=512", "-timeout=5", "-max_len=8192", "-print_final_stats=1", "-print_funcs=0", "-verbosity=0"])
             .status()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
         if !status.success() {

@@ -46,7 +46,8 @@ pub struct CaptureDeps {
 /// What no retry mends: [`CaptureError`].
 pub async fn run(deps: CaptureDeps, mut shutdown: watch::Receiver<bool>) -> Result<(), CaptureError> {
     let mut seals_waiting = deps.seals_waiting.clone();
-    let mut capture = Capture { deps: Arc::new(deps), routes: None, partitions: BTreeMap::new(), flushes: 0, on_its_way: None };
+    let mut capture =
+        Capture { deps: Arc::new(deps), routes: None, partitions: BTreeMap::new(), paused: false, flushes: 0, on_its_way: None };
     let idle = Duration::from_millis(capture.deps.settings.idle_ms);
     loop {
         if *shutdown.borrow() {
@@ -83,6 +84,8 @@ struct Capture {
     /// The table of the flush that is being filled; none: to be read before the next record is taken.
     routes: Option<Arc<RouteTable>>,
     partitions: BTreeMap<u32, Partition>,
+    /// The log has been told to hand out nothing, because the buffers are full (C1).
+    paused: bool,
     flushes: u32,
     on_its_way: Option<JoinHandle<Result<Heads, CaptureError>>>,
 }
@@ -93,18 +96,20 @@ impl Capture {
         let now_ms = self.deps.clock.now_ms();
         for partition in 0..self.deps.log.partitions() {
             let state = self.partitions.entry(partition).or_insert(Partition { buffer: None, retry_ms: now_ms });
-            if state.buffer.is_some() || state.retry_ms > now_ms {
+            let restart_after_ms = self.deps.settings.restart_after_ms as i64;
+            // A time further ahead than it was ever set is one from before the clock was put back.
+            if state.buffer.is_some() || (1..=restart_after_ms).contains(&state.retry_ms.saturating_sub(now_ms)) {
                 continue;
             }
             match assign(&self.deps, partition).await {
                 Ok(head) => state.buffer = Some(Buffer::at(head)),
                 Err(CaptureError::Store(error)) if !matches!(error, StoreError::Denied(_) | StoreError::Fatal(_)) => {
                     tracing::warn!(partition, %error, "the chain's head is not known yet");
-                    state.retry_ms = now_ms + self.deps.settings.restart_after_ms as i64;
+                    state.retry_ms = now_ms + restart_after_ms;
                 }
                 Err(CaptureError::Log(error)) if !matches!(error, LogError::Fatal(_)) => {
                     tracing::warn!(partition, %error, "the log does not answer for this partition");
-                    state.retry_ms = now_ms + self.deps.settings.restart_after_ms as i64;
+                    state.retry_ms = now_ms + restart_after_ms;
                 }
                 Err(error) => return Err(error),
             }
@@ -115,8 +120,12 @@ impl Capture {
     /// Reads every partition that has room, at most one batch each; tells whether anything new was taken.
     async fn read(&mut self) -> Result<bool, CaptureError> {
         let mut room = self.room();
-        if room.is_full() {
-            self.partitions.keys().for_each(|partition| self.deps.log.pause(*partition));
+        if room.is_full() != self.paused {
+            self.paused = room.is_full();
+            let log = &self.deps.log;
+            self.partitions.keys().for_each(|partition| if self.paused { log.pause(*partition) } else { log.resume(*partition) });
+        }
+        if self.paused {
             return Ok(false);
         }
         let Some(routes) = self.routes().await? else { return Ok(false) };
@@ -201,7 +210,6 @@ impl Capture {
             Ok(table) => {
                 let table = Arc::new(table);
                 self.routes = Some(Arc::clone(&table));
-                self.partitions.keys().for_each(|partition| self.deps.log.resume(*partition));
                 Ok(Some(table))
             }
             Err(error @ (StoreError::Denied(_) | StoreError::Fatal(_))) => Err(error.into()),
@@ -228,7 +236,8 @@ impl Capture {
         let settings = &self.deps.settings;
         let flush_after_ms = i64::try_from(settings.flush_after_s).unwrap_or(i64::MAX).saturating_mul(1_000);
         let now_ms = self.deps.clock.now_ms();
-        let old = |buffer: &Buffer| buffer.opened_ms.is_some_and(|opened| now_ms.saturating_sub(opened) >= flush_after_ms);
+        // Opened in the future: the clock was put back since.
+        let old = |buffer: &Buffer| buffer.opened_ms.is_some_and(|opened| !(0..flush_after_ms).contains(&now_ms.saturating_sub(opened)));
         let waited_for = |partition: u32, buffer: &Buffer| {
             targets.get(&partition).is_some_and(|target| buffer.start < *target && buffer.next >= *target)
         };

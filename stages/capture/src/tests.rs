@@ -12,6 +12,7 @@ use tailors_model::series::TagKind;
 use tailors_model::{ManualClock, OrgId, Window};
 use tailors_store::log::Log;
 use tailors_store::log::memory::MemoryLog;
+use tailors_store::objects::faulty::{Fault, FaultyStore};
 use tailors_store::{Objects, RetrySettings, chain, routes};
 use tokio::sync::watch;
 
@@ -182,6 +183,37 @@ async fn lost_records_stop_capture_until_somebody_accepts_the_hole() {
         bench.nodes(0).await.iter().filter(|node| node.kind == NodeKind::Hole).map(|node| (node.start, node.next)).collect::<Vec<_>>(),
         vec![(1, 3)]
     );
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_behind_full_buffers_stops_nothing() {
+    let faulty = Arc::new(FaultyStore::new(1));
+    let objects = Objects::new(faulty.clone(), RetrySettings { deadline_ms: 200, ..RetrySettings::default() }, 1);
+    routes::init(&objects, 64).await.expect("routes");
+    let bench = Bench { objects, ..Bench::new().await };
+    let window = Window::of_ms(1_795_132_800_000);
+    let mut deps = bench.deps("aa");
+    deps.settings = Settings { flush_payloads_max: 2, read_bytes_max: 1, ..deps.settings };
+    let (stop, stopped) = watch::channel(false);
+    let capture = tokio::spawn(run(deps, stopped));
+    bench.log.append(0, payload(1, window, 1, 0)).await.expect("appended");
+    bench.log.append(0, payload(1, window, 1, 1)).await.expect("appended");
+    while bench.nodes_or_none(0).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // The next flush retries until its deadline; behind it the next buffer fills, and more is waiting.
+    (0..30).for_each(|_| faulty.fail_next_put(Fault::BeforeApply));
+    for n in 2..8 {
+        bench.log.append(0, payload(1, window, 1, n)).await.expect("appended");
+    }
+    let captured = async {
+        while bench.nodes_or_none(0).await.iter().map(|node| node.records).sum::<u64>() < 8 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), captured).await.expect("goes on by itself");
+    stop.send_replace(true);
+    capture.await.expect("joined").expect("ended well");
 }
 
 #[tokio::test]
