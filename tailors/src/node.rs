@@ -1,4 +1,4 @@
-//! The only place that wires: a data directory becomes a store, a log, capture, control, build and a catalog, sharing one clock and one memory pool.
+//! The only place that wires: a data directory becomes a store, a log, capture, control, build and a catalog, sharing one clock and one memory budget.
 //!
 //! Invariant: whoever has a `Node` holds the directory's lock, so the old process is gone and its jobs may be taken over at once.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use futures::FutureExt;
 use tailors_build::{BuildDeps, BuildError};
 use tailors_capture::CaptureDeps;
@@ -120,8 +120,14 @@ impl Node {
         );
         let (control, stop) = (self.control.clone(), shutdown.clone());
         roles.spawn(async move { control.run(stop).await.map_err(|error| Failure::unavailable(format!("control: {error}"))) });
-        let log = self.log.clone();
-        roles.spawn(async move { Err(Failure { message: format!("TLR-4003: {}", log.fatal().await), exit: Exit::Fsync }) });
+        let (log, mut stop) = (self.log.clone(), shutdown.clone());
+        roles.spawn(async move {
+            tokio::select! {
+                why = log.fatal() => Err(Failure { message: format!("TLR-4003: {why}"), exit: Exit::Fsync }),
+                // An error means that the sender is gone: the process ends anyway.
+                _ = stop.wait_for(|stop| *stop) => Ok(()),
+            }
+        });
     }
 
     /// Ends the log tidily; what was acknowledged is on disk already.
@@ -168,9 +174,9 @@ async fn open_log(
     Ok(log)
 }
 
-/// How control has a job run: the build stage in this process, on the shared memory pool.
+/// How control has a job run: the build stage in this process, on the builds' share of the memory.
 fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, writer: &str) -> RunBuild {
-    let memory: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(usize::try_from(settings.memory_bytes_max.0).unwrap_or(usize::MAX)));
+    let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(usize::try_from(settings.build.memory_bytes_max).unwrap_or(usize::MAX)));
     let (objects, clock, settings, writer) = (objects.clone(), clock.clone(), settings.build.stage(), writer.to_owned());
     Arc::new(move |job: BuildJob| {
         let deps = BuildDeps {

@@ -9,6 +9,8 @@ use crate::exit::Failure;
 
 /// Prefix of settings in the environment.
 const ENV_PREFIX: &str = "TAILORS_SET_";
+/// Buffers of capture: one that fills, one on its way, and the file it becomes.
+const CAPTURE_BUFFERS: u64 = 3;
 
 /// Everything that `tailors.toml` may say; each part is documented beside its stage.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -28,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) build: BuildSettings,
     /// Limits and caches of queries.
     pub(crate) query: QuerySettings,
-    /// One pool for all roles, bytes.
+    /// What all roles together may hold, bytes; each has a share of it ([`shares`]) unless its own setting says otherwise.
     pub(crate) memory_bytes_max: MemoryBytes,
 }
 
@@ -36,6 +38,32 @@ impl Settings {
     /// Control's settings with what others decide for it.
     pub(crate) fn control(&self) -> tailors_control::Settings {
         tailors_control::Settings { build_enabled: self.build.enabled, ..self.control.clone() }
+    }
+
+    /// What each role may hold, bytes: the settings that bound it.
+    fn budgets(&self) -> [(&'static str, u64); 5] {
+        [
+            ("intake.inflight_bytes_max", self.intake.inflight_bytes_max as u64),
+            ("three times capture.flush_bytes_max", (self.capture.flush_bytes_max as u64).saturating_mul(CAPTURE_BUFFERS)),
+            ("build.memory_bytes_max", self.build.memory_bytes_max),
+            ("query.limits.memory_bytes_max", self.query.limits.memory_bytes_max),
+            ("query.source.index_cache_bytes", self.query.source.index_cache_bytes),
+        ]
+    }
+
+    /// Whether the roles' budgets fit into one.
+    fn check_memory(&self) -> Result<(), Failure> {
+        let budgets = self.budgets();
+        let sum = budgets.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        if sum <= self.memory_bytes_max.0 {
+            return Ok(());
+        }
+        let parts: Vec<String> = budgets.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        Err(Failure::usage(format!(
+            "TLR-4005: memory_bytes_max is {}, its roles ask for {sum} ({}); raise it, or lower one of them",
+            self.memory_bytes_max.0,
+            parts.join(", ")
+        )))
     }
 }
 
@@ -89,11 +117,13 @@ pub(crate) struct BuildSettings {
     pub(crate) enabled: bool,
     /// Cores of one build, 1 to 256.
     pub(crate) cores: usize,
+    /// Bytes that all builds together may hold; sorts spill beyond it.
+    pub(crate) memory_bytes_max: u64,
 }
 
 impl Default for BuildSettings {
     fn default() -> Self {
-        Self { enabled: true, cores: tailors_build::Settings::default().cores }
+        Self { enabled: true, cores: tailors_build::Settings::default().cores, memory_bytes_max: 512 << 20 }
     }
 }
 
@@ -147,7 +177,35 @@ pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (Strin
         let (name, value) = assignment.split_once('=').ok_or_else(|| Failure::usage(format!("--set {assignment}: write name=value")))?;
         set(&mut table, name, value)?;
     }
-    table.try_into().map_err(|error| Failure::usage(format!("TLR-4002: settings: {}; docs/settings.md lists every name", one_line(&error))))
+    let below = shares(&table);
+    merge(&mut table, below);
+    let settings: Settings = table
+        .try_into()
+        .map_err(|error| Failure::usage(format!("TLR-4002: settings: {}; docs/settings.md lists every name", one_line(&error))))?;
+    settings.check_memory()?;
+    Ok(settings)
+}
+
+/// Each role's part of `memory_bytes_max`, for what nobody set: a quarter to the intake, to builds and to queries, the rest to flushes, to
+/// cached indexes, and to what no role counts.
+fn shares(table: &toml::Table) -> toml::Table {
+    let asked = table.get("memory_bytes_max").and_then(toml::Value::as_integer);
+    let total = asked.unwrap_or(i64::try_from(MemoryBytes::default().0).unwrap_or(i64::MAX)).max(0);
+    let bytes = |share: i64| toml::Value::Integer(share);
+    let group = |name: &str, share: i64| toml::Table::from_iter([(name.to_owned(), bytes(share))]);
+    toml::Table::from_iter([
+        ("intake".to_owned(), group("inflight_bytes_max", total / 4).into()),
+        ("capture".to_owned(), group("flush_bytes_max", (total / 32).min(64 << 20)).into()),
+        ("build".to_owned(), group("memory_bytes_max", total / 4).into()),
+        (
+            "query".to_owned(),
+            toml::Table::from_iter([
+                ("limits".to_owned(), group("memory_bytes_max", total / 4).into()),
+                ("source".to_owned(), group("index_cache_bytes", total / 16).into()),
+            ])
+            .into(),
+        ),
+    ])
 }
 
 /// Defaults of `up` that differ from a fleet's: points become visible within a minute (protocol.md 2.3).
@@ -215,6 +273,20 @@ mod tests {
         assert!(!settings.build.enabled);
         assert_eq!(settings.log.fsync, FsyncSetting::Always);
         assert_eq!(load_with(&[], &["log.fsync=never"]).expect("good").log.fsync, FsyncSetting::Never);
+    }
+
+    #[test]
+    fn roles_share_one_memory_budget() {
+        let small = load_with(&[], &["memory_bytes_max=536870912"]).expect("good");
+        assert_eq!((small.intake.inflight_bytes_max, small.build.memory_bytes_max), (128 << 20, 128 << 20));
+        assert_eq!((small.capture.flush_bytes_max, small.query.source.index_cache_bytes), (16 << 20, 32 << 20));
+        assert!(small.budgets().iter().map(|(_, bytes)| bytes).sum::<u64>() <= 512 << 20);
+        let default = load_with(&[], &[]).expect("good");
+        assert_eq!((default.capture.flush_bytes_max, default.query.limits.memory_bytes_max), (64 << 20, 512 << 20));
+        let own = load_with(&[], &["build.memory_bytes_max=1048576"]).expect("less is fine");
+        assert_eq!(own.build.memory_bytes_max, 1 << 20);
+        let error = load_with(&[], &["build.memory_bytes_max=1610612736"]).expect_err("too much");
+        assert!(error.message.contains("TLR-4005") && error.message.contains("intake.inflight_bytes_max 536870912"), "{}", error.message);
     }
 
     #[test]

@@ -20,6 +20,8 @@ const SECONDS: i64 = 600;
 const AT: &str = "2026-11-20T05:00:00Z";
 /// Unix seconds of `AT`.
 const AT_S: i64 = CLOSED_WINDOW_MS / 1_000 + 3_600;
+/// Unix milliseconds of `OPEN_WINDOW`.
+const OPEN_MS: i64 = CLOSED_WINDOW_MS + 12 * 3_600_000;
 /// The same in the window that is still open.
 const AT_OPEN: &str = "2026-11-20T17:30:00Z";
 
@@ -182,6 +184,34 @@ fn kills_lose_nothing_that_was_acknowledged() {
     server.seal_and_build(CLOSED_WINDOW);
     let joined = server.run(&["verify", "--truth", file, "--at", AT]);
     assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+}
+
+#[test]
+fn points_become_visible_by_themselves_within_a_minute() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    // All settings as they come: nobody seals, builds or flushes.
+    let mut server = Server::start(&temp.path().join("data"), &[]);
+    let open_ms = OPEN_MS + 7_000_000;
+    let body = write_request(&[series("self.seen", "open", &[(open_ms, 1.5)]), series("self.seen", "past", &[(AT_S * 1_000, 2.5)])]);
+    assert_eq!(server.write(&server.key, &body).status, 204);
+    wait_until("both windows answer", || {
+        server.query("{__name__=\"self.seen\"}", &(open_ms / 1_000).to_string()).len() == 1
+            && server.query("{__name__=\"self.seen\"}", &AT_S.to_string()).len() == 1
+    });
+    for (window, kind) in [(OPEN_WINDOW, "provisional"), (CLOSED_WINDOW, "closed")] {
+        let row = server.status_of(window);
+        assert_eq!(
+            (&row["seal"]["kind"], &row["generation"], &row["points"], &row["state"]),
+            (&json!(kind), &json!(1), &json!(1), &json!("built"))
+        );
+    }
+    let metrics = server.http("GET", "/metrics", &[], b"").text();
+    let counter = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap_or_default();
+    let (written, read) = (counter("tailors_capture_raw_bytes_total"), counter("tailors_build_raw_bytes_read_total"));
+    assert!(written > 0.0 && read > 0.0 && read <= 3.0 * written, "builds read {read} of {written} raw bytes");
+    let stopping = std::time::Instant::now();
+    assert_eq!(server.stop(), 0);
+    assert!(stopping.elapsed() < Duration::from_secs(8), "every role ends when it is told to, none is given up on");
 }
 
 #[test]

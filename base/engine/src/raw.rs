@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{BinaryViewBuilder, RecordBatch, UInt32Array, UInt64Array};
 use arrow::buffer::Buffer;
@@ -119,13 +119,19 @@ async fn frame_index(objects: &Objects, extent: &RawExtent, bytes_read: &AtomicU
         let start = extent.file_bytes.saturating_sub(tail_bytes);
         let fetched = objects.get_range(&extent.key, start..extent.file_bytes).await;
         let tail = fetched.map_err(|error| EngineError::of_store(&extent.key, error))?;
-        bytes_read.fetch_add(tail.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        count_read(bytes_read, tail.len());
         match file::read_trailer(&tail, extent.file_bytes) {
             Ok(trailer) => return Ok(trailer.frame_index),
             Err(tailors_format::FormatError::Truncated { needed, .. }) if start > 0 && needed > tail_bytes => tail_bytes = needed,
             Err(error) => return Err(EngineError::input(&extent.key, error.to_string())),
         }
     }
+}
+
+/// Adds to a job's own count and to the process', which failed attempts are part of too.
+pub(crate) fn count_read(bytes_read: &AtomicU64, bytes: usize) {
+    bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    metrics::counter!("tailors_build_raw_bytes_read_total").increment(bytes as u64);
 }
 
 /// Columns of the raw source.

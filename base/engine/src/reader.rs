@@ -1,7 +1,7 @@
 //! Reads the frames of one split, piece by piece, with a second and third look at anything damaged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -10,7 +10,7 @@ use tailors_store::objects::{Objects, StoreError};
 
 use crate::EngineError;
 use crate::keep::Piece;
-use crate::raw::{RawExtent, RawSplit};
+use crate::raw::{RawExtent, RawSplit, count_read};
 
 /// Fetches of a damaged piece before its segment is reported (protocol.md 2.4 step 8).
 const FETCHES_MAX: u32 = 3;
@@ -91,7 +91,7 @@ impl FrameReader {
         // Boxed: the compiler can't see through the store's nested futures that a stream of them may change threads.
         let fetching: BoxFuture<'_, Result<Bytes, StoreError>> = Box::pin(self.objects.get_range(&self.extent.key, start..end));
         let bytes = fetching.await.map_err(|error: StoreError| EngineError::of_store(&self.extent.key, error))?;
-        self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        count_read(&self.bytes_read, bytes.len());
         Ok(bytes)
     }
 

@@ -42,6 +42,8 @@ pub struct Buckets {
     names: Vec<(OrgId, Bytes)>,
     /// Census rows taken, that is distinct series.
     series: u64,
+    /// First bucket of each series that is cut -> how many it has.
+    cut: BTreeMap<u32, u32>,
 }
 
 impl Buckets {
@@ -53,6 +55,22 @@ impl Buckets {
     /// Distinct series of the census.
     pub fn series(&self) -> u64 {
         self.series
+    }
+
+    /// Series in the buckets given as (bucket, series in it), in order of bucket: the slices of a cut series are one.
+    pub fn series_in(&self, filled: impl Iterator<Item = (u32, u64)>) -> u64 {
+        let (mut series, mut last_cut) = (0, None);
+        for (bucket, in_bucket) in filled.filter(|(_, in_bucket)| *in_bucket > 0) {
+            let cut = self.cut.range(..=bucket).next_back().filter(|(first, slices)| bucket - **first < **slices);
+            match cut {
+                None => series += in_bucket,
+                Some((first, _)) => {
+                    series += u64::from(last_cut != Some(*first));
+                    last_cut = Some(*first);
+                }
+            }
+        }
+        series
     }
 
     /// Org and metric of a bucket.
@@ -109,6 +127,9 @@ impl BucketsBuilder {
             if let Some(name) = &self.metric {
                 self.buckets.names.extend(std::iter::repeat_n(name.clone(), 1 << slice_bits));
             }
+            if slice_bits > 0 {
+                self.buckets.cut.insert(first, 1 << slice_bits);
+            }
             self.edges.push(Edge { first_key: key, place: Place { first, slice_bits } });
         }
         (self.index, self.cut) = (index, slice_bits > 0);
@@ -157,6 +178,8 @@ mod tests {
         assert_eq!((first(7), first(0), first(u128::MAX)), (Some(6), None, Some(6)));
         assert_eq!(buckets.of_metric(OrgId(1), b"b").and_then(|b| b.place(1)).map(|place| place.first), Some(7));
         assert_eq!((buckets.count(), buckets.series()), (9, 9));
+        // Two whole buckets of two and three series, three of the four slices of the cut one, and one behind it.
+        assert_eq!(buckets.series_in([(0, 2), (1, 3), (2, 1), (3, 0), (4, 1), (5, 1), (6, 1)].into_iter()), 7);
         assert_eq!(buckets.metric(8).map(|(org, _)| *org), Some(OrgId(2)));
     }
 }

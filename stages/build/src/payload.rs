@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use tailors_format::payload::{Labels, Run, decode_labels, decode_runs, read_header};
+use tailors_model::limits::{METRIC_BYTES_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX};
 use tailors_model::{PayloadHeader, RouteTable, ShardId, Window};
 
 use tailors_engine::EngineError;
@@ -65,7 +66,8 @@ pub(crate) fn for_each<E: From<EngineError>>(
     counts.received_at_max_us = counts.received_at_max_us.max(header.received_at_us);
     let decoded = if header.window == job.window { decode_labels(bytes).ok().zip(decode_runs(bytes).ok()) } else { None };
     let consistent = decoded.filter(|(labels, runs)| {
-        runs.iter().map(|run| u64::from(run.points)).sum::<u64>() == points
+        is_well_formed(labels)
+            && runs.iter().map(|run| u64::from(run.points)).sum::<u64>() == points
             && runs.iter().all(|run| (run.series as usize) < labels.series.len())
     });
     let Some((labels, runs)) = consistent else {
@@ -75,4 +77,12 @@ pub(crate) fn for_each<E: From<EngineError>>(
     let order = Order { received_at_us: header.received_at_us, epoch: raw.epoch, partition: raw.partition, offset, index: 0 };
     let identities = identities(&labels);
     each(counts, Decoded { header, order, labels, identities, runs, bytes })
+}
+
+/// Whether every series is one that a chunk file can hold: canonical tags, names within their limits. Our intake never sends another; a payload that
+/// breaks it is undecodable like one of broken bytes, and no reason to fail everybody's build.
+fn is_well_formed(labels: &Labels) -> bool {
+    labels.metrics.iter().all(|metric| metric.len() <= METRIC_BYTES_MAX)
+        && labels.tags.iter().all(|tag| tag.key.len() <= TAG_KEY_BYTES_MAX && tag.value.len() <= TAG_VALUE_BYTES_MAX)
+        && labels.series.iter().all(|series| labels.tags_of(series).is_sorted_by(|a, b| a < b))
 }

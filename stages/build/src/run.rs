@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arrow::compute::SortOptions;
 use bytes::Bytes;
 use datafusion::error::{DataFusionError, Result as PlanResult};
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
@@ -43,7 +43,7 @@ const CENSUS_BATCH_ROWS: usize = 8_192;
 pub struct BuildDeps {
     /// Where raw files are and chunk files go.
     pub objects: Objects,
-    /// The job's share of the process' memory.
+    /// The job's share of the process' memory. A `FairSpillPool`: in a greedy one the first sort takes all, and the next has nothing to spill.
     pub memory: Arc<dyn MemoryPool>,
     /// For the job's timers; no byte of the output depends on it.
     pub clock: Arc<dyn Clock>,
@@ -96,7 +96,7 @@ pub async fn run(
     let job = Job { shard: plan.shard, window, routes: Arc::new(routes.clone()), inputs: Arc::new(extents) };
     let session = LocalSession::new(settings.cores, CENSUS_BATCH_ROWS, Arc::clone(&deps.memory), settings.spill_dir.clone());
     let session = session.map_err(plan_error)?;
-    let keep = Arc::new(RawKeep::new(&session.memory(), settings.keep_raw_bytes_max));
+    let keep = Arc::new(RawKeep::new(&session.memory(), keep_bytes_max(settings, &deps.memory)));
     let source = RawSource {
         objects: deps.objects.clone(),
         extents: Arc::new(raw),
@@ -105,7 +105,7 @@ pub async fn run(
         bytes_read: Arc::clone(&bytes_read),
         keep: Some(Arc::clone(&keep)),
     };
-    let Built { encoded, counts } = build(&session, source, &keep, &job, settings.cores.max(1), &mut timer).await?;
+    let Built { encoded, counts, series } = build(&session, source, &keep, &job, settings.cores.max(1), &mut timer).await?;
     check_inputs(plan, &job, &counts)?;
     let written = encoded.buckets.values().map(EncodedBucket::points).sum();
     let totals =
@@ -126,7 +126,7 @@ pub async fn run(
         route_version: plan.route_version,
         files: output.files,
         counts: totals,
-        series: output.series,
+        series,
         max_timestamp_ms: output.max_ms,
         received_at_max_us: counts.received_at_max_us,
         holes,
@@ -146,6 +146,14 @@ pub async fn run(
     })
 }
 
+/// Bytes of raw data that may be kept for the second plan: at most a quarter of the pool, since the sorts of that plan need room to begin at all.
+fn keep_bytes_max(settings: &Settings, memory: &Arc<dyn MemoryPool>) -> u64 {
+    match memory.memory_limit() {
+        MemoryLimit::Finite(bytes) => settings.keep_raw_bytes_max.min(bytes as u64 / 4),
+        MemoryLimit::Infinite | MemoryLimit::Unknown => settings.keep_raw_bytes_max,
+    }
+}
+
 /// Whether this worker may run the plan; its window.
 fn check_plan(plan: &PlanDoc) -> Result<Window, BuildError> {
     if plan.encoder != ENCODER_VERSION {
@@ -158,6 +166,8 @@ fn check_plan(plan: &PlanDoc) -> Result<Window, BuildError> {
 struct Built {
     encoded: Encoded,
     counts: PassCounts,
+    /// Distinct series with points.
+    series: u64,
 }
 
 /// Census, then build.
@@ -181,7 +191,9 @@ async fn build(
     keep.clear();
     done.map_err(plan_error)?;
     timer.lap("build");
-    Ok(Built { encoded: shared.take(), counts: pass.counts() })
+    let encoded = shared.take();
+    let series = shared.buckets.series_in(encoded.buckets.iter().map(|(number, bucket)| (*number, bucket.series())));
+    Ok(Built { encoded, counts: pass.counts(), series })
 }
 
 /// raw splits -> rows -> repartition by bucket -> sort by bucket -> encode.
@@ -232,7 +244,6 @@ fn check_inputs(plan: &PlanDoc, job: &Job, counts: &PassCounts) -> Result<(), Bu
 /// Files as the manifest names them.
 struct Uploaded {
     files: Vec<ManifestFile>,
-    series: u64,
     max_ms: Option<i64>,
 }
 
@@ -250,9 +261,9 @@ async fn upload(
     let buckets: Vec<EncodedBucket> = encoded.buckets.into_values().collect();
     let files = blocking(move || assemble(shard, span, buckets)).await?.map_err(|error| BuildError::Bug(error.to_string()))?;
     timer.lap("assemble");
-    let mut out = Uploaded { files: Vec::with_capacity(files.len()), series: 0, max_ms: None };
+    let mut out = Uploaded { files: Vec::with_capacity(files.len()), max_ms: None };
     for (number, file) in (0u32..).zip(files) {
-        let ChunkFile { bytes, points, series, min_ms, max_ms } = file;
+        let ChunkFile { bytes, points, min_ms, max_ms, .. } = file;
         let key = key::chunk(shard, window, plan.g, attempt, number);
         let bytes = Bytes::from(bytes);
         objects.put_data(&key, bytes.clone()).await?;
@@ -266,7 +277,6 @@ async fn upload(
         }
         let (from_ms, to_ms) = (window.start_ms(), window.end_ms());
         out.files.push(ManifestFile { key, role: FileRole::Base, from_ms, to_ms, bytes: len, hash, points });
-        out.series += series;
         out.max_ms = out.max_ms.max(Some(max_ms));
     }
     Ok(out)

@@ -20,8 +20,8 @@ use crate::tally::{PassCounts, Tally};
 
 /// Bytes of open rows at which a task lets them go.
 const TASK_BYTES_MAX: usize = 8 << 20;
-/// Rows in one batch, of the operators behind too: at most 3 MiB, so that a sort has something to spill within a small budget.
-pub(crate) const BATCH_ROWS: usize = 32;
+/// Rows in one batch, of the operators behind too: at most 0.8 MiB, so that a sort can begin, and has something to spill, within a small budget.
+pub(crate) const BATCH_ROWS: usize = 8;
 
 /// One task of the first half.
 pub(crate) struct Rows {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, UnboundedMemoryPool};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
 use object_store::memory::InMemory;
 use tailors_build::{BuildDeps, BuildError, BuildOutput, Settings, run};
 use tailors_format::chunk::{DecodeScratch, ENCODER_VERSION, verify_file};
@@ -47,13 +47,15 @@ struct TestPayload {
     admitted: (i64, i64),
     /// Breaks its point block, in a frame whose checksum is good.
     is_broken: bool,
+    /// Its labels are none that a chunk file can hold.
+    is_malformed: bool,
     metadata: Option<(&'static str, MetricMeta)>,
 }
 
 impl TestPayload {
     fn new(at: At, sent: Vec<Sent>) -> Self {
         let admitted = (WINDOW.start_ms() - WINDOW_MS, WINDOW.end_ms() + WINDOW_MS);
-        Self { org: ORG, at, sent, admitted, is_broken: false, metadata: None }
+        Self { org: ORG, at, sent, admitted, is_broken: false, is_malformed: false, metadata: None }
     }
 
     fn points(&self) -> u64 {
@@ -223,7 +225,7 @@ fn model(payloads: &[TestPayload]) -> (Content, u64, u64, u64) {
     let (mut content, mut duplicates, mut corrupt, mut read) = (Content::new(), 0, 0, 0);
     for payload in sorted {
         read += payload.points();
-        if payload.is_broken {
+        if payload.is_broken || payload.is_malformed {
             corrupt += payload.points();
             continue;
         }
@@ -320,7 +322,7 @@ async fn the_order_of_nodes_does_not_matter() {
     let settings = small(2, 32 << 20, 8 << 20, 128 << 20);
     let output = case.run(&settings, "a").await.unwrap();
     case.nodes.reverse();
-    let again = case.run_with(&settings, Arc::new(GreedyMemoryPool::new(16 << 20)), "b").await.unwrap();
+    let again = case.run_with(&settings, Arc::new(FairSpillPool::new(16 << 20)), "b").await.unwrap();
     assert_eq!(case.files(&output).await, case.files(&again).await);
     assert!(again.memory_peak_bytes > 0 && again.raw_bytes_read <= 3 * case.raw_bytes);
 }
@@ -341,6 +343,32 @@ async fn points_outside_the_admitted_limits_and_broken_payloads_are_corrupt() {
     assert_eq!((duplicates, corrupt, read_points), (2, 159, 203));
     let counts = output.manifest.counts;
     assert_eq!((counts.read, counts.duplicates, counts.corrupt), (read_points, duplicates, corrupt));
+    assert_eq!(read(&case.files(&output).await).0, content);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_that_no_chunk_file_can_hold_are_corrupt_and_fail_nobody() {
+    let sent = |tags: &[&str]| {
+        vec![Sent {
+            metric: "cpu",
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            kind: MetricKind::Gauge,
+            points: vec![(5, 1.0), (6, 2.0)],
+        }]
+    };
+    let long = "x".repeat(3_000);
+    let mut payloads: Vec<TestPayload> = [&["a", "b"][..], &["b", "a"], &["a", "a"], &["a", &long], &["c"]]
+        .iter()
+        .zip(1u64..)
+        .map(|(tags, offset)| TestPayload::new((1, 1, 0, offset), sent(tags)))
+        .collect();
+    payloads[1..4].iter_mut().for_each(|payload| payload.is_malformed = true);
+    let case = case(&payloads).await;
+    let output = case.run(&Settings::default(), "a").await.unwrap();
+    let (content, duplicates, corrupt, read_points) = model(&payloads);
+    let counts = output.manifest.counts;
+    assert_eq!((counts.read, counts.duplicates, counts.corrupt), (read_points, duplicates, corrupt));
+    assert_eq!((read_points, corrupt, counts.written), (10, 6, 4));
     assert_eq!(read(&case.files(&output).await).0, content);
 }
 
@@ -425,10 +453,11 @@ async fn a_series_of_more_than_a_buckets_points_is_cut_by_time() {
     assert_eq!((one.manifest.counts.written, one.manifest.counts.duplicates), (65 * 65_536, 0));
     let files = case.files(&one).await;
     assert_eq!(files, case.files(&four).await);
-    let tight = case.run_with(&small(2, 64 << 10, 8 << 20, 1 << 30), Arc::new(GreedyMemoryPool::new(24 << 20)), "c").await.unwrap();
+    let tight = case.run_with(&small(2, 64 << 10, 8 << 20, 1 << 30), Arc::new(FairSpillPool::new(24 << 20)), "c").await.unwrap();
     assert_eq!(files, case.files(&tight).await, "a sort that spilled");
     let index = verify_file(shard(), &files[0]).unwrap();
     assert_eq!(index.metrics().len(), 1);
     assert_eq!(index.series_len(), 2, "two halves of the window");
+    assert_eq!(one.manifest.series, 1, "of one series");
     assert_eq!(read(&files).0.values().map(BTreeMap::len).sum::<usize>(), 65 * 65_536);
 }
