@@ -54,12 +54,18 @@ pub async fn run(source: Arc<dyn SeriesSource>, now_ms: i64, limits: Limits, req
     };
     // Folding columns is computation: it gets a thread of its own instead of holding up the server's.
     let handle = tokio::runtime::Handle::current();
+    let over = || {
+        QueryError::Timeout(format!(
+            "query timed out after {most_ms} ms (query.time_ms_max, or the request's timeout): ask for fewer series or a shorter range"
+        ))
+    };
+    if most_ms == 0 {
+        return Err(over());
+    }
     let limited = tokio::task::spawn_blocking(move || handle.block_on(tokio::time::timeout(Duration::from_millis(most_ms), work)));
     match limited.await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(QueryError::Timeout(format!(
-            "query timed out after {most_ms} ms (query.time_ms_max, or the request's timeout): ask for fewer series or a shorter range"
-        ))),
+        Ok(Err(_)) => Err(over()),
         Err(error) => Err(QueryError::Data(format!("evaluation ended early: {error}"))),
     }
 }

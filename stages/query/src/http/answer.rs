@@ -24,8 +24,28 @@ fn body(status: StatusCode, json: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
+/// Parameter `stats` as it came, and how long the query took.
+pub(super) struct Stats {
+    pub(super) asked: String,
+    pub(super) took_us: i64,
+}
+
+impl Stats {
+    /// Prometheus' object. One evaluation is all there is: no queue, no preparation apart.
+    fn json(&self, answer: &Answer) -> serde_json::Value {
+        let took_s = self.took_us as f64 / 1e6;
+        json!({
+            "timings": {
+                "evalTotalTime": took_s, "resultSortTime": 0.0, "queryPreparationTime": 0.0,
+                "innerEvalTime": took_s, "execQueueTime": 0.0, "execTotalTime": took_s,
+            },
+            "samples": {"totalQueryableSamples": answer.points_read, "samplesRead": answer.points_read, "peakSamples": answer.values_held},
+        })
+    }
+}
+
 /// The answer of a query; `limit` cuts series (0: none).
-pub(super) fn query(mut answer: Answer, limit: usize, bytes_max: u64) -> Response {
+pub(super) fn query(mut answer: Answer, limit: usize, stats: Option<Stats>, bytes_max: u64) -> Response {
     let mut warnings: Vec<String> = answer
         .partial
         .iter()
@@ -55,6 +75,15 @@ pub(super) fn query(mut answer: Answer, limit: usize, bytes_max: u64) -> Respons
             "the answer is longer than {bytes_max} bytes (query.answer_bytes_max): ask for fewer series, fewer steps or a shorter range"
         );
         return QueryError::execution(error::ANSWER, text).into_response();
+    }
+    if let Some(stats) = &stats {
+        out.push_str(&format!(",\"stats\":{}", stats.json(&answer)));
+        if !matches!(stats.asked.as_str(), "true" | "all") {
+            let asked = &stats.asked;
+            warnings.push(format!(
+                "value \"{asked}\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+            ));
+        }
     }
     let windows = answer.coverage.used.iter().map(|used| {
         let window = chrono::DateTime::from_timestamp_millis(used.window_ms);

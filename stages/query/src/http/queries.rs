@@ -35,8 +35,11 @@ async fn evaluate(deps: QueryDeps, params: &Params, when: When) -> Result<Respon
         limits.lookback_ms = lookback_ms;
     }
     let request = run::Request { org: params.org, query, when, allow_partial: params.allow_partial(), timeout_ms };
+    let began_us = deps.clock.now_us();
     let found = run::run(deps.source.clone(), deps.clock.now_ms(), limits, request).await?;
-    Ok(answer::query(found, limit, limits.answer_bytes_max))
+    let took_us = deps.clock.now_us() - began_us;
+    let stats = params.get("stats").map(|asked| answer::Stats { asked: asked.to_owned(), took_us });
+    Ok(answer::query(found, limit, stats, limits.answer_bytes_max))
 }
 
 /// The query, pretty.

@@ -57,7 +57,8 @@ pub(super) async fn run(context: &Context, plan: &Node, grid: Grid, is_instant: 
     coverage.notes.dedup();
     tally.partial.sort();
     tally.partial.dedup();
-    Ok(Answer { value, feed: context.source.feed(), coverage, partial: tally.partial, points_read: tally.points })
+    let (points_read, values_held) = (tally.points, tally.bytes / 8);
+    Ok(Answer { value, feed: context.source.feed(), coverage, partial: tally.partial, points_read, values_held })
 }
 
 /// The answer in Prometheus' order: a range query's by labels, an instant one's as it came.

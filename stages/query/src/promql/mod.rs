@@ -55,6 +55,8 @@ pub struct Answer {
     pub partial: Vec<PartialRange>,
     /// Points read from the source.
     pub points_read: u64,
+    /// Numbers that intermediate results and raw points took.
+    pub values_held: u64,
 }
 
 /// Evaluates at one time, Unix milliseconds.

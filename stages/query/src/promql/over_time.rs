@@ -133,6 +133,10 @@ impl Slider {
     fn push_numbers(&mut self, how: &Slide, times: &[i64], values: &[f64]) {
         let Some(last_ms) = times.last().copied() else { return };
         self.note_falls(how, values);
+        let gone = self.falls.partition_point(|fall| *fall <= self.first);
+        if gone * 2 > self.falls.len() {
+            self.falls.drain(..gone);
+        }
         let start = self.seen;
         self.seen += times.len();
         if let Some(kept_ms) = self.times.last().copied() {
@@ -291,18 +295,28 @@ fn one(how: &Slide, window: &Window<'_>, step: usize, scratch: &mut Vec<f64>) ->
 /// One step of a sum with Neumaier's compensation: the new sum and compensation.
 #[inline]
 pub(crate) fn kahan(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
+    let (total, more) = step(value, sum, compensation);
+    if total.is_infinite() { (total, 0.0) } else { (total, more) }
+}
+
+/// The same while nothing overflows; without a branch, as the hottest loops need it.
+#[inline(always)]
+fn step(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let total = sum + value;
-    let compensation = if total.is_infinite() {
-        0.0
-    } else if sum.abs() >= value.abs() {
-        compensation + ((sum - total) + value)
-    } else {
-        compensation + ((value - total) + sum)
-    };
-    (total, compensation)
+    let (big, small) = if sum.abs() >= value.abs() { (sum, value) } else { (value, sum) };
+    (total, compensation + ((big - total) + small))
+}
+
+/// Sum and compensation from these on; `None` when the sum overflows on its way: it then ends infinite or NaN.
+fn added(values: &[f64], from: (f64, f64)) -> Option<(f64, f64)> {
+    let end = values.iter().fold(from, |(sum, compensation), value| step(*value, sum, compensation));
+    end.0.is_finite().then_some(end)
 }
 
 fn sum(values: &[f64]) -> f64 {
+    if let Some((sum, compensation)) = added(values, (0.0, 0.0)) {
+        return sum + compensation;
+    }
     let (sum, compensation) = values.iter().fold((0.0, 0.0), |(sum, c), value| kahan(*value, sum, c));
     if sum.is_infinite() { sum } else { sum + compensation }
 }
@@ -347,6 +361,10 @@ impl Mean {
 }
 
 fn avg(values: &[f64]) -> f64 {
+    if let Some((sum, compensation)) = added(&values[1..], (values[0], 0.0)) {
+        let count = values.len() as f64;
+        return sum / count + compensation / count;
+    }
     let mut mean = Mean::of(values[0]);
     for value in &values[1..] {
         mean.add(*value);
@@ -354,9 +372,21 @@ fn avg(values: &[f64]) -> f64 {
     mean.get()
 }
 
-/// The best value by `better`; any number is better than NaN.
+/// The best value by `better`; any number is better than NaN. In four lanes, which the compiler makes vectors of.
+#[inline(always)]
 fn extreme(values: &[f64], better: impl Fn(f64, f64) -> bool) -> f64 {
-    values.iter().fold(values[0], |best, value| if better(*value, best) || best.is_nan() { *value } else { best })
+    let pick = |best: f64, value: f64| if better(value, best) || best.is_nan() { value } else { best };
+    let mut lanes = [values[0]; 4];
+    let chunks = values.chunks_exact(4);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (best, value) in lanes.iter_mut().zip(chunk) {
+            *best = pick(*best, *value);
+        }
+    }
+    let best = lanes.into_iter().chain(rest.iter().copied()).fold(values[0], pick);
+    // Of several zeros the first counts, which lanes don't keep.
+    if best == 0.0 { values.iter().copied().fold(values[0], pick) } else { best }
 }
 
 fn variance(values: &[f64]) -> f64 {
@@ -383,7 +413,7 @@ fn mad(values: &[f64], scratch: &mut Vec<f64>) -> f64 {
     quantile(0.5, scratch)
 }
 
-/// The q-quantile by linear interpolation between ranks; sorts the values, NaN lowest.
+/// The q-quantile by linear interpolation between ranks, NaN lowest; changes the order of the values.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
@@ -394,13 +424,12 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(|a, b| b.is_nan().cmp(&a.is_nan()).then_with(|| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)));
-    let last = (values.len() - 1) as f64;
-    let rank = q * last;
-    let lower = rank.floor().max(0.0);
-    let upper = last.min(lower + 1.0);
+    let order = |a: &f64, b: &f64| b.is_nan().cmp(&a.is_nan()).then_with(|| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    let rank = q * (values.len() - 1) as f64;
     let weight = rank - rank.floor();
-    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+    let (_, lower, above) = values.select_nth_unstable_by(rank.floor().max(0.0) as usize, order);
+    let upper = above.iter().copied().min_by(order).unwrap_or(*lower);
+    *lower * (1.0 - weight) + upper * weight
 }
 
 /// Holt's linear method: the last of a series of smoothed values, each a mix of the value and the line through the two before.
