@@ -97,6 +97,12 @@ pub(crate) struct Up {
     /// Let a new data directory begin at this time and run on from there.
     #[arg(long)]
     pub(crate) now: Option<String>,
+    /// Start in spite of damage in what the log had fsynced; what can't be read is an explicit hole.
+    #[arg(long)]
+    pub(crate) accept_log_damage: bool,
+    /// Go on where the log starts behind what is captured; what is gone is an explicit hole.
+    #[arg(long)]
+    pub(crate) accept_holes: bool,
     /// Listen beyond loopback without TLS: keys and points travel in the clear.
     #[arg(long)]
     pub(crate) insecure_listen: bool,

@@ -1,4 +1,4 @@
-//! `DIR/{lock, client.json, clock.json, imports/, log/, store/}`: who may use it, and where its parts lie.
+//! `DIR/{lock, client.json, clock.json, settings.toml, imports/, log/, spill/, store/}`: who may use it, and where its parts lie.
 //!
 //! The lock is an advisory `flock` that dies with its holder: whoever gets it knows that the old process is gone. `client.json` is 0600 and holds the
 //! only usable keys on disk.
@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::{Exit, Failure};
+
+/// Settings that `up` last ran with.
+const SETTINGS: &str = "settings.toml";
 
 /// A data directory; made by `up`.
 #[derive(Clone, Debug)]
@@ -62,6 +65,34 @@ impl DataDir {
         self.0.join("store")
     }
 
+    /// Where spill files of builds go.
+    pub(crate) fn spill(&self) -> PathBuf {
+        self.0.join("spill")
+    }
+
+    /// Removes what killed builds left there; the caller holds the lock.
+    pub(crate) fn clear_spill(&self) -> Result<(), Failure> {
+        let spill = self.spill();
+        match std::fs::remove_dir_all(&spill) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(std::fs::create_dir(&spill)?),
+        }
+    }
+
+    /// The settings that `up` last ran with.
+    pub(crate) fn kept_settings(&self) -> Option<PathBuf> {
+        Some(self.0.join(SETTINGS)).filter(|path| path.is_file())
+    }
+
+    /// Keeps them for commands that run without `up`.
+    pub(crate) fn keep_settings(&self, text: &str) -> Result<(), Failure> {
+        // Untouched when it says this already: a start must not need space on a full disk.
+        match std::fs::read_to_string(self.0.join(SETTINGS)) {
+            Ok(kept) if kept == text => Ok(()),
+            _ => self.replace(SETTINGS, text.as_bytes()),
+        }
+    }
+
     /// State of an import, by hash of its file.
     pub(crate) fn import_state(&self, file_hash: &str) -> PathBuf {
         self.0.join("imports").join(file_hash)
@@ -75,8 +106,7 @@ impl DataDir {
     /// Makes the directory and its parts.
     pub(crate) fn create(&self) -> Result<(), Failure> {
         for part in ["imports", "log", "store"] {
-            let path = self.0.join(part);
-            std::fs::create_dir_all(&path).map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))?;
+            make_durable_dir(&self.0.join(part))?;
         }
         Ok(())
     }
@@ -146,6 +176,17 @@ impl DataDir {
         File::open(path.parent().unwrap_or(&self.0))?.sync_all()?;
         Ok(())
     }
+}
+
+/// Makes a directory and every ancestor that is missing, each fsynced into its parent: what is acknowledged in it must not lose its name.
+pub(crate) fn make_durable_dir(path: &Path) -> Result<(), Failure> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_durable_dir(parent)?;
+    let made = std::fs::create_dir(path).and_then(|()| File::open(parent)?.sync_all());
+    made.map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]

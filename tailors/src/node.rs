@@ -3,7 +3,7 @@
 //! Invariant: whoever has a `Node` holds the directory's lock, so the old process is gone and its jobs may be taken over at once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
@@ -68,6 +68,11 @@ pub(crate) fn write_store(path: &Path) -> Result<Objects, Failure> {
     objects(path, LocalStore::open(path))
 }
 
+/// The store below `path` for a second writer beside one that may live.
+pub(crate) fn store_beside(path: &Path) -> Result<Objects, Failure> {
+    objects(path, LocalStore::open_beside(path))
+}
+
 fn objects<E: std::fmt::Display>(path: &Path, store: Result<LocalStore, E>) -> Result<Objects, Failure> {
     let store = store.map_err(|error| Failure::unavailable(format!("{}: {error}", path.display())))?;
     Ok(Objects::new(Arc::new(store), RetrySettings::default(), u64::from_le_bytes(random()?)))
@@ -77,6 +82,7 @@ impl Node {
     /// Opens everything; runs nothing yet.
     pub(crate) async fn open(dir: &DataDir, lock: DirLock, settings: Settings, clock: SystemClock) -> Result<Self, Failure> {
         let objects = write_store(&dir.store())?;
+        dir.clear_spill()?;
         let writer: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let store_clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let clock: Arc<dyn Clock> = Arc::new(clock);
@@ -93,7 +99,7 @@ impl Node {
             store_clock,
             settings: settings.control(),
             writer: writer.clone(),
-            run_build: builder(&objects, &clock, &settings, &writer),
+            run_build: builder(&objects, &clock, &settings, dir.spill(), &writer),
             flush_to: flush_to.clone(),
         });
         let catalog = Arc::new(Catalog::new(objects.clone()));
@@ -112,7 +118,7 @@ impl Node {
             writer: self.writer.clone(),
             settings: self.settings.capture.clone(),
             seals_waiting: self.flush_to.subscribe(),
-            accept_holes: false,
+            accept_holes: self.settings.log.accept_holes,
         };
         let stop = shutdown.clone();
         roles.spawn(
@@ -175,9 +181,9 @@ async fn open_log(
 }
 
 /// How control has a job run: the build stage in this process, on the builds' share of the memory.
-fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, writer: &str) -> RunBuild {
+fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, spill: PathBuf, writer: &str) -> RunBuild {
     let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(usize::try_from(settings.build.memory_bytes_max).unwrap_or(usize::MAX)));
-    let (objects, clock, settings, writer) = (objects.clone(), clock.clone(), settings.build.stage(), writer.to_owned());
+    let (objects, clock, settings, writer) = (objects.clone(), clock.clone(), settings.build.stage(spill), writer.to_owned());
     Arc::new(move |job: BuildJob| {
         let deps = BuildDeps {
             objects: objects.clone(),

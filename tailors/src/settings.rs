@@ -3,7 +3,7 @@
 //! Environment: `TAILORS_SET_BUILD__ENABLED=false` is `--set build.enabled=false`.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::exit::Failure;
 
@@ -40,6 +40,12 @@ impl Settings {
         tailors_control::Settings { build_enabled: self.build.enabled, ..self.control.clone() }
     }
 
+    /// As TOML, for commands that run without `up`; what was accepted once is not accepted for ever.
+    pub(crate) fn to_keep(&self) -> Result<String, Failure> {
+        let log = LogSettings { accept_damage: false, accept_holes: false, ..self.log.clone() };
+        toml::to_string(&Self { log, ..self.clone() }).map_err(|error| Failure::usage(format!("TLR-4002: settings: {error}")))
+    }
+
     /// What each role may hold, bytes: the settings that bound it.
     fn budgets(&self) -> [(&'static str, u64); 5] {
         [
@@ -49,6 +55,17 @@ impl Settings {
             ("query.limits.memory_bytes_max", self.query.limits.memory_bytes_max),
             ("query.source.index_cache_bytes", self.query.source.index_cache_bytes),
         ]
+    }
+
+    /// Whether every query ends before the files it reads are deleted.
+    fn check_grace(&self) -> Result<(), Failure> {
+        if self.query.limits.time_ms_max < self.control.reader_grace_s.saturating_mul(1_000) {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "TLR-4006: query.limits.time_ms_max is {} ms, and superseded files are deleted after control.reader_grace_s, {} s; it has to be longer",
+            self.query.limits.time_ms_max, self.control.reader_grace_s
+        )))
     }
 
     /// Whether the roles' budgets fit into one.
@@ -91,11 +108,13 @@ pub(crate) struct LogSettings {
     pub(crate) partitions: u32,
     /// Start in spite of damage below what was fsynced; what can't be read is an explicit hole.
     pub(crate) accept_damage: bool,
+    /// Go on where the log starts behind what is captured; what is gone becomes an explicit hole.
+    pub(crate) accept_holes: bool,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { fsync: FsyncSetting::Always, partitions: 4, accept_damage: false }
+        Self { fsync: FsyncSetting::Always, partitions: 4, accept_damage: false, accept_holes: false }
     }
 }
 
@@ -128,9 +147,9 @@ impl Default for BuildSettings {
 }
 
 impl BuildSettings {
-    /// The build stage's own settings.
-    pub(crate) fn stage(&self) -> tailors_build::Settings {
-        tailors_build::Settings { cores: self.cores, ..tailors_build::Settings::default() }
+    /// The build stage's own settings; sorts spill into `spill_dir`.
+    pub(crate) fn stage(&self, spill_dir: PathBuf) -> tailors_build::Settings {
+        tailors_build::Settings { cores: self.cores, spill_dir: Some(spill_dir), ..tailors_build::Settings::default() }
     }
 }
 
@@ -179,11 +198,21 @@ pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (Strin
     }
     let below = shares(&table);
     merge(&mut table, below);
+    inherit_org(&mut table);
     let settings: Settings = table
         .try_into()
         .map_err(|error| Failure::usage(format!("TLR-4002: settings: {}; docs/settings.md lists every name", one_line(&error))))?;
     settings.check_memory()?;
+    settings.check_grace()?;
     Ok(settings)
+}
+
+/// What an org's own settings don't say is as `intake.org` says.
+fn inherit_org(table: &mut toml::Table) {
+    let Some(toml::Value::Table(intake)) = table.get_mut("intake") else { return };
+    let Some(toml::Value::Table(org)) = intake.get("org").cloned() else { return };
+    let Some(toml::Value::Table(overrides)) = intake.get_mut("overrides") else { return };
+    overrides.iter_mut().filter_map(|(_, own)| own.as_table_mut()).for_each(|own| merge(own, org.clone()));
 }
 
 /// Each role's part of `memory_bytes_max`, for what nobody set: a quarter to the intake, to builds and to queries, the rest to flushes, to
@@ -287,6 +316,21 @@ mod tests {
         assert_eq!(own.build.memory_bytes_max, 1 << 20);
         let error = load_with(&[], &["build.memory_bytes_max=1610612736"]).expect_err("too much");
         assert!(error.message.contains("TLR-4005") && error.message.contains("intake.inflight_bytes_max 536870912"), "{}", error.message);
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again_as_it_was_but_for_what_was_accepted_once() {
+        let sets = ["log.accept_damage=true", "control.quiet_min_s=7", "intake.overrides.7.late_policy=refuse", "intake.org.ahead_max_s=5"];
+        let settings = load_with(&[], &sets).expect("good");
+        let own = settings.intake.of(tailors_model::OrgId(7));
+        assert_eq!((own.late_policy, own.ahead_max_s), (tailors_intake::LatePolicy::Refuse, 5), "what it does not say is inherited");
+        let temp = tempfile::tempdir().expect("temp dir");
+        let path = temp.path().join("settings.toml");
+        std::fs::write(&path, settings.to_keep().expect("serializes")).expect("writes");
+        let again = load(Some(&path), std::iter::empty(), &[]).expect("reads");
+        assert!(!again.log.accept_damage);
+        let log = LogSettings { accept_damage: true, ..again.log.clone() };
+        assert_eq!(format!("{settings:?}"), format!("{:?}", Settings { log, ..again }));
     }
 
     #[test]

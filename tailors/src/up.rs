@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, KeyRequest};
 use crate::cli::Up;
 use crate::clock::SystemClock;
-use crate::datadir::{ClientFile, DataDir};
+use crate::datadir::{ClientFile, DataDir, make_durable_dir};
 use crate::exit::Failure;
 use crate::http;
 use crate::node::Node;
@@ -31,6 +31,9 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     if let Some(listen) = up.listen {
         settings.server.listen = listen;
     }
+    settings.log.accept_damage |= up.accept_log_damage;
+    // Damage at the log's front is a hole to capture.
+    settings.log.accept_holes |= up.accept_holes || settings.log.accept_damage;
     let listen = settings.server.listen;
     if !listen.ip().is_loopback() && !up.insecure_listen {
         return Err(Failure::usage(format!(
@@ -38,12 +41,13 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
         )));
     }
     let dir = DataDir::new(&up.data);
-    std::fs::create_dir_all(dir.path()).map_err(|error| Failure::unavailable(format!("{}: {error}", dir.path().display())))?;
+    make_durable_dir(dir.path())?;
     let lock = dir.lock()?;
     let clock = clock_of(&dir, up.now.as_deref())?;
     let listener = TcpListener::bind(listen).await.map_err(|error| Failure::unavailable(format!("{listen}: {error}")))?;
     let listen = listener.local_addr()?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| Failure::unavailable(error.to_string()))?;
+    dir.keep_settings(&settings.to_keep()?)?;
     let node = Arc::new(Node::open(&dir, lock, settings.clone(), clock).await?);
     write_client_file(&dir, &node, listen).await?;
     let (stop, stopped) = watch::channel(false);

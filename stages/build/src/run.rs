@@ -318,11 +318,11 @@ fn plan_error(error: DataFusionError) -> BuildError {
     if is_out_of_memory(&error) {
         return BuildError::Memory(error.to_string());
     }
-    match error.find_root() {
-        // Of a spill file: the disk is full or failing.
-        DataFusionError::IoError(io) => BuildError::Retry(format!("spilling: {io}")),
-        _ => BuildError::Bug(error.to_string()),
+    // Of a spill file: the disk is full or failing. Writes to it come wrapped by arrow, so the root that DataFusion names is not enough.
+    if let Some(io) = find_error::<std::io::Error>(&error) {
+        return BuildError::Retry(format!("spilling: {io}"));
     }
+    BuildError::Bug(error.to_string())
 }
 
 /// Where the time went.

@@ -6,8 +6,8 @@ use tailors_store::{StoreError, log::LogError};
 /// Why capture stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// Retention removed records before they were captured. Remedy: decide, then `--accept-holes`.
-    #[error("partition {partition}: the log starts at {log_start}, captured is {next}; --accept-holes records {next}..{log_start} as lost")]
+    /// Retention removed records before they were captured. Remedy: decide, then `up --accept-holes`.
+    #[error("partition {partition}: the log starts at {log_start}, captured is {next}; `up --accept-holes` records {next}..{log_start} as lost")]
     Hole {
         /// Partition.
         partition: u32,

@@ -12,7 +12,8 @@ use crate::Partitioning;
 pub struct Settings {
     /// What holds for every org without an entry in `overrides`.
     pub org: OrgSettings,
-    /// Orgs with settings of their own.
+    /// Orgs with settings of their own, by number.
+    #[serde(with = "by_number")]
     pub overrides: BTreeMap<OrgId, OrgSettings>,
     /// How payloads are spread over partitions. Default `balanced`.
     pub partitioning: Partitioning,
@@ -59,6 +60,27 @@ impl Settings {
     /// The settings in force for an org.
     pub fn of(&self, org: OrgId) -> &OrgSettings {
         self.overrides.get(&org).unwrap_or(&self.org)
+    }
+}
+
+/// Maps by org as settings files have them: their keys are text.
+mod by_number {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{BTreeMap, OrgId, OrgSettings};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<OrgId, OrgSettings>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(map.iter().map(|(org, settings)| (org.0.to_string(), settings)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<OrgId, OrgSettings>, D::Error> {
+        let map = BTreeMap::<String, OrgSettings>::deserialize(from)?;
+        let numbered = map.into_iter().map(|(key, settings)| {
+            let org = key.parse().map_err(|_| D::Error::custom(format!("intake.overrides: `{key}` is no number of an org")))?;
+            Ok((OrgId(org), settings))
+        });
+        numbered.collect()
     }
 }
 

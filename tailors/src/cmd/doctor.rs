@@ -5,14 +5,14 @@ use std::path::Path;
 use tailors_store::objects::probe;
 
 use crate::exit::Failure;
-use crate::node::{random, write_store};
+use crate::node::{random, store_beside};
 use crate::out::say;
 
 pub(crate) async fn run(store: &str) -> Result<(), Failure> {
     if store.contains("://") && !store.starts_with("file://") {
         return Err(Failure::usage(format!("`{store}`: only directories can be checked yet; S3 comes with its own issue")));
     }
-    let objects = write_store(Path::new(store.strip_prefix("file://").unwrap_or(store)))?;
+    let objects = store_beside(Path::new(store.strip_prefix("file://").unwrap_or(store)))?;
     let name: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let report = probe::run(&objects, &name).await?;
     let kept = |name: &str, kept: bool| say!("{}  {name}", if kept { "kept  " } else { "BROKEN" });

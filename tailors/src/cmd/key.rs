@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 use tailors_format::doc::Scope;
 
-use super::{Side, now_ms, side};
+use super::{Roles, Side, now_ms, side};
 use crate::admin::{self, KeyRequest, KeyRow};
 use crate::cli::{KeyCommand, Target};
 use crate::exit::Failure;
@@ -27,7 +27,7 @@ async fn create(target: &Target, org: Option<u32>, scopes: &[String], expires: O
     let now_ms = now_ms(super::data_dir(target).as_ref())?;
     let expires_ms = expires.map(|text| parse_ms(text, now_ms)).transpose()?;
     let request = KeyRequest { org, scopes, expires_ms };
-    let key = match side(target, |client| &client.admin_key).await? {
+    let key = match side(target, Roles::None, |client| &client.admin_key).await? {
         Side::Server(client) => {
             let answer = client.post_json("/api/admin/v1/keys", &json!(request)).await?;
             answer["key"].as_str().unwrap_or_default().to_owned()
@@ -43,7 +43,7 @@ async fn create(target: &Target, org: Option<u32>, scopes: &[String], expires: O
 }
 
 async fn list(target: &Target) -> Result<(), Failure> {
-    let rows: Vec<KeyRow> = match side(target, |client| &client.admin_key).await? {
+    let rows: Vec<KeyRow> = match side(target, Roles::None, |client| &client.admin_key).await? {
         Side::Server(client) => {
             let answer = client.get_json("/api/admin/v1/keys", &[]).await?;
             serde_json::from_value(answer).map_err(|error| Failure::unavailable(error.to_string()))?
@@ -69,7 +69,7 @@ async fn list(target: &Target) -> Result<(), Failure> {
 }
 
 async fn revoke(target: &Target, id: &str) -> Result<(), Failure> {
-    match side(target, |client| &client.admin_key).await? {
+    match side(target, Roles::None, |client| &client.admin_key).await? {
         Side::Server(client) => {
             client
                 .send(Method::DELETE, &format!("/api/admin/v1/keys/{}", crate::client::escape(id)), &[], bytes::Bytes::new())

@@ -61,8 +61,17 @@ fn data_dir(target: &Target) -> Option<DataDir> {
     }
 }
 
+/// What a command runs on a directory whose lock is free.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Roles {
+    /// Nothing beside the command itself.
+    None,
+    /// Capture, control and build.
+    All,
+}
+
 /// Decides between a running server and roles of our own; `pick` chooses the key of `client.json`.
-async fn side(target: &Target, pick: fn(&ClientFile) -> &str) -> Result<Side, Failure> {
+async fn side(target: &Target, wanted: Roles, pick: fn(&ClientFile) -> &str) -> Result<Side, Failure> {
     let Some(dir) = data_dir(target) else {
         let (url, key) = (target.url.as_deref().unwrap_or_default(), target.key.as_deref().unwrap_or_default());
         return Ok(Side::Server(Client::new(url, key)?));
@@ -74,12 +83,15 @@ async fn side(target: &Target, pick: fn(&ClientFile) -> &str) -> Result<Side, Fa
         let client = dir.client()?;
         return Ok(Side::Server(Client::new(&client.url, target.key.as_deref().unwrap_or_else(|| pick(&client)))?));
     };
-    let settings = settings::load(None, std::env::vars(), &[])?;
+    // What `up` ran with: graces and closing times must be the same for all who decide in this store.
+    let settings = settings::load(dir.kept_settings().as_deref(), std::env::vars(), &[])?;
     let clock = SystemClock { offset_ms: dir.clock_offset_ms()? };
     let node = Arc::new(Node::open(&dir, lock, settings, clock).await?);
     let (stop, stopped) = watch::channel(false);
     let mut roles = JoinSet::new();
-    node.start(&mut roles, &stopped);
+    if wanted == Roles::All {
+        node.start(&mut roles, &stopped);
+    }
     Ok(Side::Own(Box::new(OwnRoles { node, stop, roles })))
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tailors_model::OrgId;
 use tower::ServiceExt;
 
-use super::{Side, now_ms, side};
+use super::{Roles, Side, now_ms, side};
 use crate::cli::Query;
 use crate::client::escape;
 use crate::exit::Failure;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Query) -> Result<(), Failure> {
 }
 
 async fn ask(args: &Query, parameters: &[(&str, String)]) -> Result<Value, Failure> {
-    match side(&args.target, |client| &client.key).await? {
+    match side(&args.target, Roles::None, |client| &client.key).await? {
         Side::Server(client) => {
             let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
             let path = format!("/api/v1/query_range?{}", pairs.join("&"));

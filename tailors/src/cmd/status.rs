@@ -3,7 +3,7 @@
 use serde_json::json;
 use tailors_control::Status;
 
-use super::{Side, side};
+use super::{Roles, Side, side};
 use crate::admin;
 use crate::cli::Target;
 use crate::exit::Failure;
@@ -11,7 +11,7 @@ use crate::out::say;
 use crate::time::rfc3339;
 
 pub(crate) async fn run(target: Target, json: bool) -> Result<(), Failure> {
-    let answer = match side(&target, |client| &client.admin_key).await? {
+    let answer = match side(&target, Roles::None, |client| &client.admin_key).await? {
         Side::Server(client) => client.get_json("/api/admin/v1/status", &[]).await?,
         Side::Own(own) => {
             let status = own.node.control.status().await;

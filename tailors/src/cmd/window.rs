@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tailors_model::ShardId;
 
-use super::{Side, now_ms, side};
+use super::{Roles, Side, now_ms, side};
 use crate::admin;
 use crate::cli::WindowArgs;
 use crate::exit::Failure;
@@ -12,7 +12,7 @@ use crate::time::parse_ms;
 
 pub(crate) async fn seal(args: WindowArgs) -> Result<(), Failure> {
     let window = window_of(&args)?;
-    let outcome = match side(&args.target, |client| &client.admin_key).await? {
+    let outcome = match side(&args.target, Roles::All, |client| &client.admin_key).await? {
         Side::Server(client) => client.post_json("/api/admin/v1/seal", &json!({"window_ms": window.start_ms()})).await?,
         Side::Own(own) => {
             let outcome = own.node.control.seal_by_hand(window).await;
@@ -30,7 +30,7 @@ pub(crate) async fn build(args: WindowArgs, shard: Option<String>) -> Result<(),
         .map(|text| text.parse())
         .transpose()
         .map_err(|error: tailors_model::shard::ShardNameError| Failure::usage(error.to_string()))?;
-    let outcome = match side(&args.target, |client| &client.admin_key).await? {
+    let outcome = match side(&args.target, Roles::All, |client| &client.admin_key).await? {
         Side::Server(client) => client.post_json("/api/admin/v1/build", &json!({"window_ms": window.start_ms(), "shard": shard})).await?,
         Side::Own(own) => {
             let outcome = own.node.control.build_window(window, shard).await;

@@ -20,7 +20,8 @@ pub(super) fn classify(what: &str, error: &io::Error) -> LogError {
 
 /// Fsync of a directory, so that a name in it is durable; an error is fatal, fsync is never retried.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), LogError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| LogError::Fatal(format!("fsync of {}: {error}", dir.display())))
+    let opened = File::open(dir).map_err(|error| classify(&format!("opening {}", dir.display()), &error))?;
+    opened.sync_all().map_err(|error| LogError::Fatal(format!("fsync of {}: {error}", dir.display())))
 }
 
 /// Creates `dir` and fsyncs each directory that got a new name.

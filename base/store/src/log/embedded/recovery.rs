@@ -68,7 +68,10 @@ pub(super) fn recover(start: Start<'_>) -> Result<Recovered, LogError> {
 /// Damage: an error, or where it is accepted a warning and a count.
 fn damage(start: &Start<'_>, what: String) -> Result<(), LogError> {
     if !start.accept_damage {
-        return Err(LogError::Damaged(format!("damaged log in {}: {what} (--accept-log-damage starts with a hole)", start.dir.display())));
+        return Err(LogError::Damaged(format!(
+            "damaged log in {}: {what} (`up --accept-log-damage` starts with a hole)",
+            start.dir.display()
+        )));
     }
     metrics::counter!("tailors_log_damage_accepted_total").increment(1);
     tracing::error!(what, "log damage accepted: these offsets are a hole");

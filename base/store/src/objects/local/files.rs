@@ -88,6 +88,12 @@ impl Files {
         Ok(Self::new(root, false))
     }
 
+    /// For a second writer beside one that lives: its temporary files stay.
+    pub(super) fn open_beside(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        Ok(Self::new(root, false))
+    }
+
     pub(super) fn open_read_only(root: &Path) -> io::Result<Self> {
         fs::read_dir(root)?;
         Ok(Self::new(root, true))
@@ -200,6 +206,8 @@ impl Files {
             return Err(LocalError::Refused(format!("`{key}`: an empty file would count as damaged")));
         }
         self.sync(&temporary.file)?;
+        // Opened before the file appears: behind that point nothing but the fsync itself may fail, else it would be seen and not be durable.
+        let parent = File::open(&dir)?;
         let appeared = match appear {
             Appear::Overwrite => fs::rename(&temporary.path, &path),
             Appear::Create => fs::hard_link(&temporary.path, &path),
@@ -209,7 +217,7 @@ impl Files {
         }
         drop(temporary);
         // Also after a lost race: the caller acts on what it lost to, so that has to stay.
-        self.sync_dir(&dir)?;
+        self.sync(&parent)?;
         appeared?;
         Ok(found.tag)
     }

@@ -65,6 +65,11 @@ impl LocalStore {
         Ok(Self { files: Arc::new(Files::open(root)?) })
     }
 
+    /// Opens a directory for writing beside a writer that may live: nothing of it is removed.
+    pub fn open_beside(root: &std::path::Path) -> std::io::Result<Self> {
+        Ok(Self { files: Arc::new(Files::open_beside(root)?) })
+    }
+
     /// Opens an existing directory for reading only; may run beside a writer.
     pub fn open_read_only(root: &std::path::Path) -> std::io::Result<Self> {
         Ok(Self { files: Arc::new(Files::open_read_only(root)?) })
