@@ -124,9 +124,9 @@ impl Control {
         state.open_for_closing(&deps.objects, now_ms, deps.settings.close_after_ms()).await?;
         let windows: Vec<Window> = state.windows.keys().rev().copied().collect();
         // Newest first: an early look should not wait for a month of history.
-        let mut first_error = None;
+        let mut first_error = self.seal_due(&mut state, &windows).await.err();
         for window in windows {
-            if let Err(error) = self.tick_window(&mut state, window).await {
+            if let Err(error) = self.advance(&mut state, window, deps.settings.build_enabled).await {
                 // One window's trouble never stops another's.
                 tracing::warn!(%window, %error, "this window waits for the next tick");
                 first_error.get_or_insert(error);
@@ -155,11 +155,6 @@ impl Control {
         }
         state.replaced_streams_ended = true;
         Ok(())
-    }
-
-    async fn tick_window(&self, state: &mut State, window: Window) -> Result<(), ControlError> {
-        self.seal_if_due(state, window).await?;
-        self.advance(state, window, self.deps().settings.build_enabled).await
     }
 
     /// Follows the store.

@@ -9,7 +9,6 @@ use tailors_model::{ShardId, Window};
 use tailors_store::routes;
 
 use crate::plan::{self, Step};
-use crate::sealing::Wish;
 use crate::state::{Job, State};
 use crate::status::rfc3339;
 use crate::{Control, ControlError, seal};
@@ -80,7 +79,7 @@ impl Control {
         let written = match &standing {
             // Whatever else the log took since, none of it is this window's: the seal that stands says all there is.
             Some(seal) if seal.kind.is_complete() && nothing_new => None,
-            _ => self.put_seal(&mut state, window, Wish::ByHand).await?,
+            _ => self.put_seal_by_hand(&mut state, window).await?,
         };
         let seal = state.windows.get(&window).and_then(|rec| rec.newest.clone());
         drop(state);

@@ -221,6 +221,18 @@ impl State {
         Ok(())
     }
 
+    /// Number of the newest seal known of a window; 0 without one.
+    pub(crate) fn newest_k(&self, window: Window) -> u32 {
+        self.windows.get(&window).and_then(|rec| rec.newest.as_ref()).map_or(0, |seal| seal.k)
+    }
+
+    /// Takes a seal that stands in the store, if one was found.
+    pub(crate) fn adopt(&mut self, window: Window, seal: Option<SealDoc>) {
+        if let (Some(rec), Some(seal)) = (self.windows.get_mut(&window), seal) {
+            rec.adopt(seal);
+        }
+    }
+
     /// Reads seals, done marks, manifests and open plans of a window, once.
     pub(crate) async fn load(&mut self, objects: &Objects, window: Window) -> Result<(), StoreError> {
         if self.windows.contains_key(&window) {
