@@ -33,10 +33,9 @@ impl Control {
         }
         // 1. The newest seals. Numbers are dense and never deleted, so reading on from the remembered one is enough.
         let known = due.iter().map(|window| (*window, state.newest_k(*window)));
-        let reads =
-            stream::iter(known).map(|(window, k)| async move { Ok((window, seals::newest_after(&deps.objects, window, k).await?)) });
-        let newest: Vec<(Window, Option<SealDoc>)> =
-            reads.buffered(REQUESTS_AHEAD).try_collect::<Vec<_>>().await.map_err(|error: StoreError| error)?;
+        let reads = stream::iter(known)
+            .map(|(window, k)| async move { Ok::<_, StoreError>((window, seals::newest_after(&deps.objects, window, k).await?)) });
+        let newest: Vec<(Window, Option<SealDoc>)> = reads.buffered(REQUESTS_AHEAD).try_collect().await?;
         for (window, other) in newest {
             state.adopt(window, other);
             state.update_facts(window);
