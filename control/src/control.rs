@@ -10,10 +10,12 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::state::State;
-use crate::{ControlError, RunBuild, Settings, plan};
+use crate::{ControlError, RunBuild, Settings};
 
-/// Windows whose documents are read again in one tick: another control may have decided something where nothing is due here.
+/// Windows whose documents are read again at a time: another control may have decided something where nothing is due here.
 const REREAD_WINDOWS: usize = 8;
+/// Milliseconds from one such turn to the next.
+const REREAD_EVERY_MS: i64 = 5_000;
 
 /// What control needs.
 #[derive(Clone)]
@@ -53,7 +55,7 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct Dirty {
     windows: BTreeMap<ShardId, usize>,
-    routes: Option<(RouteTable, Window)>,
+    routes: Option<(Arc<RouteTable>, Window)>,
 }
 
 impl Control {
@@ -115,13 +117,16 @@ impl Control {
         self.end_replaced_streams(&mut state).await?;
         self.refresh(&mut state).await?;
         state.captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
-        state.reread_some(&deps.objects, REREAD_WINDOWS).await?;
+        if state.reread_ms.is_none_or(|reread| !(0..REREAD_EVERY_MS).contains(&(now_ms - reread))) {
+            state.reread_some(&deps.objects, REREAD_WINDOWS).await?;
+            state.reread_ms = Some(now_ms);
+        }
         state.open_for_closing(&deps.objects, now_ms, deps.settings.close_after_ms()).await?;
         let windows: Vec<Window> = state.windows.keys().rev().copied().collect();
         // Newest first: an early look should not wait for a month of history.
-        let mut first_error = None;
+        let mut first_error = self.seal_due(&mut state, &windows).await.err();
         for window in windows {
-            if let Err(error) = self.tick_window(&mut state, window).await {
+            if let Err(error) = self.advance(&mut state, window, deps.settings.build_enabled).await {
                 // One window's trouble never stops another's.
                 tracing::warn!(%window, %error, "this window waits for the next tick");
                 first_error.get_or_insert(error);
@@ -152,11 +157,6 @@ impl Control {
         Ok(())
     }
 
-    async fn tick_window(&self, state: &mut State, window: Window) -> Result<(), ControlError> {
-        self.seal_if_due(state, window).await?;
-        self.advance(state, window, self.deps().settings.build_enabled).await
-    }
-
     /// Follows the store.
     pub(crate) async fn refresh(&self, state: &mut State) -> Result<(), ControlError> {
         let deps = self.deps();
@@ -167,19 +167,20 @@ impl Control {
     /// Counts the dirty windows: ended, with captured points that no published generation holds.
     async fn account(&self, state: &mut State) -> Result<(), ControlError> {
         let now_ms = self.deps().clock.now_ms();
-        let routes = tailors_store::routes::newest(&self.deps().objects).await?;
+        let routes = Arc::new(tailors_store::routes::newest(&self.deps().objects).await?);
         let mut windows: BTreeMap<ShardId, usize> = BTreeMap::new();
         let ended: Vec<Window> = state.windows.keys().copied().filter(|window| window.end_ms() <= now_ms).collect();
         for window in ended {
             state.update_facts(window);
-            let Some(rec) = state.windows.get(&window) else { continue };
-            if rec.settled && rec.new.is_none() {
+            if state.windows.get(&window).is_none_or(|rec| rec.settled && rec.new.is_none()) {
                 continue;
             }
-            for shard in plan::shards(&state.chain, &routes, window, None).into_keys() {
-                let held = rec.shards.get(&shard).and_then(|shard| shard.base_digest());
-                if held != Some(plan::digest(&state.chain, &routes, (window, shard), None).as_str()) {
-                    *windows.entry(shard).or_default() += 1;
+            let captured = state.captured(&routes, window);
+            let Some(rec) = state.windows.get(&window) else { continue };
+            for (shard, input) in &captured.shards {
+                let held = rec.shards.get(shard).and_then(|known| known.base_digest());
+                if held != Some(input.digest.as_str()) {
+                    *windows.entry(*shard).or_default() += 1;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What people ask for by hand: seal, build, flush.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tailors_format::doc::{ManifestDoc, SealDoc, SealKind};
@@ -8,7 +9,6 @@ use tailors_model::{ShardId, Window};
 use tailors_store::routes;
 
 use crate::plan::{self, Step};
-use crate::sealing::Wish;
 use crate::state::{Job, State};
 use crate::status::rfc3339;
 use crate::{Control, ControlError, seal};
@@ -79,7 +79,7 @@ impl Control {
         let written = match &standing {
             // Whatever else the log took since, none of it is this window's: the seal that stands says all there is.
             Some(seal) if seal.kind.is_complete() && nothing_new => None,
-            _ => self.put_seal(&mut state, window, Wish::ByHand).await?,
+            _ => self.put_seal_by_hand(&mut state, window).await?,
         };
         let seal = state.windows.get(&window).and_then(|rec| rec.newest.clone());
         drop(state);
@@ -87,8 +87,8 @@ impl Control {
             self.until_reached(seal).await?;
         }
         let state = self.0.state.lock().await;
-        let points_hint =
-            plan::shards(&state.chain, &routes::newest(&self.deps().objects).await?, window, seal.as_ref()).into_values().sum();
+        let newest = Arc::new(routes::newest(&self.deps().objects).await?);
+        let points_hint = plan::below(&state.chain, &newest, window, seal.as_ref()).shards.values().map(|input| input.points).sum();
         let message = seal_message(window, seal.as_ref(), written.is_some(), points_hint, closes_at_ms);
         Ok(SealOutcome { seal, written: written.is_some(), points_hint, closes_at_ms, message })
     }
@@ -160,18 +160,17 @@ impl Control {
         let mut state = self.0.state.lock().await;
         self.refresh(&mut state).await?;
         let objects = &self.deps().objects;
-        let version = plan::route_version(&state.chain, window, seal);
-        let table = state.routes(objects, version).await?;
+        let below = state.below(objects, window, seal).await?;
         let mut shards = Vec::new();
         let mut waiting = false;
-        let with_points = plan::shards(&state.chain, &table, window, Some(seal)).into_keys();
-        for shard in with_points.filter(|shard| only.is_none_or(|only| only == *shard)) {
+        for (shard, input) in below.shards.iter().filter(|(shard, _)| only.is_none_or(|only| only == **shard)) {
+            let shard = *shard;
             state.load_shard(objects, window, shard).await?;
             if unparked.insert(shard) {
                 self.unpark(&mut state, window, shard);
             }
             self.advance(&mut state, window, false).await?;
-            match self.shard_step(&mut state, (window, shard), seal).await? {
+            match self.shard_step(&mut state, (window, shard), seal, &input.digest).await? {
                 Some(manifest) => {
                     let built = built.contains(&shard);
                     shards.push(BuiltShard { shard, generation: manifest.g, points: manifest.counts.written, built });
@@ -186,13 +185,17 @@ impl Control {
     }
 
     /// The visible generation that satisfies the seal, or `None` after having its job started (or left running).
-    async fn shard_step(&self, state: &mut State, at: (Window, ShardId), seal: &SealDoc) -> Result<Option<ManifestDoc>, ControlError> {
-        let table = state.routes(&self.deps().objects, plan::route_version(&state.chain, at.0, seal)).await?;
-        let digest = plan::digest(&state.chain, &table, at, Some(seal));
+    async fn shard_step(
+        &self,
+        state: &mut State,
+        at: (Window, ShardId),
+        seal: &SealDoc,
+        digest: &str,
+    ) -> Result<Option<ManifestDoc>, ControlError> {
         let Some(rec) = state.windows.get(&at.0) else { return Ok(None) };
         let closed_k = rec.closed().map(|seal| seal.k);
         let Some(known) = rec.shards.get(&at.1) else { return Ok(None) };
-        let step = plan::step(seal, closed_k, &known.decided, known.base_digest(), &digest);
+        let step = plan::step(seal, closed_k, &known.decided, known.base_digest(), digest);
         if known.job.running {
             return Ok(None);
         }

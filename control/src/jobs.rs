@@ -1,17 +1,17 @@
 //! From a buildable seal to a visible generation: plan (put-if-absent), run, publish (put-if-absent), feed, done mark.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use futures::FutureExt;
 
 use tailors_format::doc::{DoneDoc, FeedDoc, JobDoc, ManifestDoc, ManifestKind, PlanDoc, SealDoc};
-use tailors_model::{ShardId, Window};
+use tailors_model::{RouteTable, ShardId, Window};
 use tailors_store::manifests::{self, PutManifest};
 use tailors_store::{PutDoc, StoreError, feed, plans, seals};
 
 use crate::job::{BuildJob, JobError};
-use crate::plan::{self, Step};
+use crate::plan::{self, Below, Step};
 use crate::state::{Job, Parked, State};
 use crate::{Control, ControlError};
 
@@ -24,16 +24,16 @@ impl Control {
             self.ask_for(newest);
         }
         let Some(seal) = rec.buildable(&state.chain).cloned() else { return Ok(()) };
-        let routes = state.routes(&self.deps().objects, plan::route_version(&state.chain, window, &seal)).await?;
+        let below = state.below(&self.deps().objects, window, &seal).await?;
         let mut satisfied = true;
-        for shard in plan::shards(&state.chain, &routes, window, Some(&seal)).into_keys() {
-            state.load_shard(&self.deps().objects, window, shard).await?;
-            self.repair_feed(state, window, shard).await?;
-            satisfied &= self.advance_shard(state, (window, shard), &seal, start_jobs).await?;
+        for (shard, input) in &below.shards {
+            state.load_shard(&self.deps().objects, window, *shard).await?;
+            self.repair_feed(state, window, *shard).await?;
+            satisfied &= self.advance_shard(state, (window, *shard), &seal, &input.digest, start_jobs).await?;
         }
         let done = self.mark_done(state, window).await?;
         if let Some(rec) = state.windows.get_mut(&window) {
-            rec.settled = satisfied && done && rec.newest.as_ref().is_some_and(|newest| newest.k == seal.k);
+            rec.settle(satisfied && done && rec.newest.as_ref().is_some_and(|newest| newest.k == seal.k));
         }
         Ok(())
     }
@@ -44,16 +44,15 @@ impl Control {
         state: &mut State,
         at: (Window, ShardId),
         seal: &SealDoc,
+        digest: &str,
         start_jobs: bool,
     ) -> Result<bool, ControlError> {
-        let routes = state.routes(&self.deps().objects, plan::route_version(&state.chain, at.0, seal)).await?;
         let closed_k = state.windows.get(&at.0).and_then(|rec| rec.closed()).map(|seal| seal.k);
-        let digest = plan::digest(&state.chain, &routes, at, Some(seal));
         let Some(rec) = state.windows.get(&at.0).and_then(|rec| rec.shards.get(&at.1)) else { return Ok(false) };
         if rec.job.running {
             return Ok(false);
         }
-        let step = plan::step(seal, closed_k, &rec.decided, rec.base_digest(), &digest);
+        let step = plan::step(seal, closed_k, &rec.decided, rec.base_digest(), digest);
         // An open plan has to be decided before anything else can be.
         if rec.plan.is_none() && step == Step::Satisfied {
             return Ok(true);
@@ -99,6 +98,7 @@ impl Control {
         rec.plan = Some(plan.clone());
         rec.job.running = true;
         let inherited = inherited(rec.decided.as_slice(), rec.base_digest(), &plan);
+        let routes = RouteTable::clone(&routes);
         let job = BuildJob { plan, nodes: inputs.nodes, routes, attempt: attempt.clone(), late_from: late_from.unwrap_or_default() };
         let control = self.clone();
         let work = async move {
@@ -126,8 +126,7 @@ impl Control {
         let plan = match open {
             Some(plan) => plan,
             None => {
-                let version = plan::route_version(&state.chain, at.0, seal);
-                let routes = state.routes(objects, version).await?;
+                let routes = Arc::clone(&state.below(objects, at.0, seal).await?.routes);
                 let Some(rec) = state.windows.get(&at.0).and_then(|rec| rec.shards.get(&at.1)) else {
                     return Err(ControlError::Bug("a shard is planned before it was read".to_owned()));
                 };
@@ -136,7 +135,7 @@ impl Control {
                     Step::Inherit | Step::Satisfied => tailors_format::doc::PlanReason::Seal,
                 };
                 let inputs = plan::inputs(&state.chain, &routes, at, Some(seal), plan::quarantine(&rec.decided));
-                let plan = plan::plan(at, seal, &rec.decided, &inputs, reason, version);
+                let plan = plan::plan(at, seal, &rec.decided, &inputs, reason, routes.version);
                 match plans::put_plan(objects, &plan).await? {
                     PutDoc::Created => plan,
                     // Another control was first: its plan is the plan.
@@ -359,12 +358,11 @@ impl Control {
         let waiting: Vec<SealDoc> = waiting.cloned().collect();
         let mut all = true;
         for seal in waiting {
-            let version = plan::route_version(&state.chain, window, &seal);
-            let routes = state.routes(objects, version).await?;
-            for shard in plan::shards(&state.chain, &routes, window, Some(&seal)).into_keys() {
-                state.load_shard(objects, window, shard).await?;
+            let below = state.below(objects, window, &seal).await?;
+            for shard in below.shards.keys() {
+                state.load_shard(objects, window, *shard).await?;
             }
-            let Some(done) = done_mark(state, window, &seal, &routes) else {
+            let Some(done) = done_mark(state, window, &seal, &below) else {
                 all = false;
                 continue;
             };
@@ -385,19 +383,19 @@ fn may_try(job: &Job, now_ms: i64) -> bool {
 
 /// The done mark of a seal, if it holds: every shard with points below it has a generation in the feed that stands on it or a later seal, or on
 /// the closed seal or a later one without new input up to it.
-fn done_mark(state: &State, window: Window, seal: &SealDoc, routes: &tailors_model::RouteTable) -> Option<DoneDoc> {
+fn done_mark(state: &State, window: Window, seal: &SealDoc, below: &Below) -> Option<DoneDoc> {
     let rec = state.windows.get(&window)?;
     let closed_k = rec.closed()?.k;
     if !state.chain.reached(seal) {
         return None;
     }
-    let mut done = DoneDoc { window: window.start_s(), k: seal.k, route_version: routes.version, shards: Default::default() };
-    for shard in plan::shards(&state.chain, routes, window, Some(seal)).into_keys() {
-        let known = rec.shards.get(&shard)?;
+    let mut done = DoneDoc { window: window.start_s(), k: seal.k, route_version: below.routes.version, shards: Default::default() };
+    for (shard, input) in &below.shards {
+        let known = rec.shards.get(shard)?;
         let base = plan::base(&known.decided)?;
-        let same_input = || known.base_digest() == Some(plan::digest(&state.chain, routes, (window, shard), Some(seal)).as_str());
+        let same_input = || known.base_digest() == Some(input.digest.as_str());
         let holds = base.k >= seal.k || (base.k >= closed_k && same_input());
-        if !holds || !state.feed.holds(shard, window, base.g) {
+        if !holds || !state.feed.holds(*shard, window, base.g) {
             return None;
         }
         done.shards.insert(shard.to_string(), base.g);

@@ -1,6 +1,7 @@
 //! What is planned on a seal: inputs, base, and whether there is anything to build (protocol.md 2.3 Planning). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tailors_format::chunk::ENCODER_VERSION;
 use tailors_format::doc::{ManifestDoc, ManifestKind, NodeDoc, NodeRef, PlanDoc, PlanReason, SealDoc};
@@ -14,6 +15,29 @@ pub(crate) struct Inputs {
     pub(crate) nodes: Vec<(NodeRef, NodeDoc)>,
     /// Points that the nodes count in the shard's sections, quarantined files left out.
     pub(crate) points: u64,
+}
+
+/// What the nodes below a seal hold of each shard of a window. Once the chain has reached the seal it never changes again.
+#[derive(Debug)]
+pub(crate) struct Below {
+    /// The table that a build goes by.
+    pub(crate) routes: Arc<RouteTable>,
+    /// The shards with points.
+    pub(crate) shards: BTreeMap<ShardId, ShardInput>,
+}
+
+/// The input of one shard.
+#[derive(Debug)]
+pub(crate) struct ShardInput {
+    pub(crate) points: u64,
+    /// `nodes_digest` of its nodes.
+    pub(crate) digest: String,
+}
+
+/// All shards of a window: below a seal, or all that is captured.
+pub(crate) fn below(chain: &ChainView, routes: &Arc<RouteTable>, window: Window, seal: Option<&SealDoc>) -> Below {
+    let input = |(shard, points)| (shard, ShardInput { points, digest: digest(chain, routes, (window, shard), seal) });
+    Below { routes: Arc::clone(routes), shards: shards(chain, routes, window, seal).into_iter().map(input).collect() }
 }
 
 /// Points of a node in some sections of a window.
@@ -52,7 +76,7 @@ pub(crate) fn inputs(
 }
 
 /// Digest of the inputs of (shard, window), without copying the nodes.
-pub(crate) fn digest(chain: &ChainView, routes: &RouteTable, (window, shard): (Window, ShardId), below: Option<&SealDoc>) -> String {
+fn digest(chain: &ChainView, routes: &RouteTable, (window, shard): (Window, ShardId), below: Option<&SealDoc>) -> String {
     let (sections, window_key) = (section_names(routes, shard, window), format!("{:010}", window.start_s()));
     let nodes = chain.nodes_of_window(window, below).into_iter().filter(|(_, node)| holds(node, &sections, &window_key));
     nodes_digest(&nodes.map(|(at, _)| at).collect::<Vec<_>>())
@@ -80,7 +104,7 @@ pub(crate) fn payloads(
 }
 
 /// The shards that have points of a window, with those points; by the sections that the nodes name and the table that says who builds them.
-pub(crate) fn shards(chain: &ChainView, routes: &RouteTable, window: Window, below: Option<&SealDoc>) -> BTreeMap<ShardId, u64> {
+fn shards(chain: &ChainView, routes: &RouteTable, window: Window, below: Option<&SealDoc>) -> BTreeMap<ShardId, u64> {
     let window_key = format!("{:010}", window.start_s());
     let mut shards: BTreeMap<ShardId, u64> = BTreeMap::new();
     for (_, node) in chain.nodes_of_window(window, below) {

@@ -1,6 +1,7 @@
 //! What control knows of the store: read once, then followed. Everything here can be lost and read again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tailors_format::doc::{ManifestDoc, PlanDoc, SealDoc, SealKind};
 use tailors_format::key;
@@ -9,6 +10,7 @@ use tailors_store::chain::ChainView;
 use tailors_store::feed::FeedView;
 use tailors_store::{Objects, StoreError, manifests, plans, registry, routes, seals};
 
+use crate::plan::{self, Below};
 use crate::seal::{NewPoints, new_points};
 
 /// Seals kept of a window beside the complete ones.
@@ -21,7 +23,7 @@ pub(crate) struct State {
     pub(crate) feed: FeedView,
     pub(crate) epochs: Vec<u32>,
     pub(crate) created_ms: Option<i64>,
-    pub(crate) routes: BTreeMap<u32, RouteTable>,
+    routes: BTreeMap<u32, Arc<RouteTable>>,
     pub(crate) windows: BTreeMap<Window, WindowRec>,
     /// First window whose closing time this process has not come to yet.
     pub(crate) next_to_close: Option<Window>,
@@ -35,6 +37,7 @@ pub(crate) struct State {
     pub(crate) captured_to_ms: i64,
     /// The window that was read again last; the others take their turns.
     pub(crate) reread: Option<Window>,
+    pub(crate) reread_ms: Option<i64>,
     /// Streams that the log in use replaced have their end nodes.
     pub(crate) replaced_streams_ended: bool,
 }
@@ -54,6 +57,10 @@ pub(crate) struct WindowRec {
     pub(crate) settled: bool,
     pub(crate) new: Option<NewPoints>,
     facts_of: Option<(u64, u32)>,
+    /// Inputs below the seals that the chain has reached; dropped when the window is settled.
+    below: BTreeMap<u32, Arc<Below>>,
+    /// Inputs of all that is captured, of so many nodes, by that version of the routes.
+    captured: Option<(usize, u32, Arc<Below>)>,
 }
 
 /// One shard of a window.
@@ -105,6 +112,16 @@ impl WindowRec {
         let others: Vec<u32> = self.seals.values().filter(|seal| !seal.kind.is_complete()).map(|seal| seal.k).collect();
         for k in others.iter().rev().skip(SEALS_KEPT) {
             self.seals.remove(k);
+            self.below.remove(k);
+        }
+    }
+
+    /// Nothing is left to do, or there is again.
+    pub(crate) fn settle(&mut self, settled: bool) {
+        self.settled = settled;
+        if settled {
+            self.below.clear();
+            self.captured = None;
         }
     }
 
@@ -204,6 +221,18 @@ impl State {
         Ok(())
     }
 
+    /// Number of the newest seal known of a window; 0 without one.
+    pub(crate) fn newest_k(&self, window: Window) -> u32 {
+        self.windows.get(&window).and_then(|rec| rec.newest.as_ref()).map_or(0, |seal| seal.k)
+    }
+
+    /// Takes a seal that stands in the store, if one was found.
+    pub(crate) fn adopt(&mut self, window: Window, seal: Option<SealDoc>) {
+        if let (Some(rec), Some(seal)) = (self.windows.get_mut(&window), seal) {
+            rec.adopt(seal);
+        }
+    }
+
     /// Reads seals, done marks, manifests and open plans of a window, once.
     pub(crate) async fn load(&mut self, objects: &Objects, window: Window) -> Result<(), StoreError> {
         if self.windows.contains_key(&window) {
@@ -262,13 +291,42 @@ impl State {
     }
 
     /// A version of the route table.
-    pub(crate) async fn routes(&mut self, objects: &Objects, version: u32) -> Result<RouteTable, StoreError> {
+    pub(crate) async fn routes(&mut self, objects: &Objects, version: u32) -> Result<Arc<RouteTable>, StoreError> {
         if let Some(table) = self.routes.get(&version) {
-            return Ok(table.clone());
+            return Ok(Arc::clone(table));
         }
-        let table = routes::get(objects, version).await?.ok_or_else(|| StoreError::NotFound(key::route(version)))?;
-        self.routes.insert(version, table.clone());
+        let table = Arc::new(routes::get(objects, version).await?.ok_or_else(|| StoreError::NotFound(key::route(version)))?);
+        self.routes.insert(version, Arc::clone(&table));
         Ok(table)
+    }
+
+    /// The inputs of all shards of a window below a seal.
+    pub(crate) async fn below(&mut self, objects: &Objects, window: Window, seal: &SealDoc) -> Result<Arc<Below>, StoreError> {
+        if let Some(known) = self.windows.get(&window).and_then(|rec| rec.below.get(&seal.k)) {
+            return Ok(Arc::clone(known));
+        }
+        let routes = self.routes(objects, plan::route_version(&self.chain, window, seal)).await?;
+        let below = Arc::new(plan::below(&self.chain, &routes, window, Some(seal)));
+        if self.chain.reached(seal)
+            && let Some(rec) = self.windows.get_mut(&window)
+        {
+            rec.below.insert(seal.k, Arc::clone(&below));
+        }
+        Ok(below)
+    }
+
+    /// The inputs of all shards of a window in all that is captured.
+    pub(crate) fn captured(&mut self, routes: &Arc<RouteTable>, window: Window) -> Arc<Below> {
+        let nodes = self.chain.nodes_len(window);
+        let known = self.windows.get(&window).and_then(|rec| rec.captured.as_ref());
+        if let Some((_, _, known)) = known.filter(|(of, version, _)| (*of, *version) == (nodes, routes.version)) {
+            return Arc::clone(known);
+        }
+        let captured = Arc::new(plan::below(&self.chain, routes, window, None));
+        if let Some(rec) = self.windows.get_mut(&window) {
+            rec.captured = Some((nodes, routes.version, Arc::clone(&captured)));
+        }
+        captured
     }
 
     /// New points of a window beyond its newest seal; computed anew only when the chain or the seal moved.

@@ -1,10 +1,12 @@
 //! `status --json`: fields as interfaces.md A lists them.
 
+use std::sync::Arc;
+
 use tailors_format::doc::{ManifestFile, SealKind};
-use tailors_model::{RouteTable, ShardId, Window};
+use tailors_model::{ShardId, Window};
 use tailors_store::routes;
 
-use crate::plan::{self, Step};
+use crate::plan::{self, ShardInput, Step};
 use crate::seal::new_points;
 use crate::state::State;
 use crate::{Control, ControlError};
@@ -84,12 +86,16 @@ impl Control {
         self.refresh(&mut state).await?;
         let now_ms = self.deps().clock.now_ms();
         let captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
-        let table = routes::newest(&self.deps().objects).await?;
+        let table = Arc::new(routes::newest(&self.deps().objects).await?);
         let mut windows = Vec::new();
         for window in state.chain.windows() {
-            for shard in plan::shards(&state.chain, &table, window, None).into_keys() {
-                state.load_shard(&self.deps().objects, window, shard).await?;
-                windows.extend(row(&state, &table, (window, shard), now_ms));
+            let captured = plan::below(&state.chain, &table, window, None);
+            let newest = state.windows.get(&window).and_then(|rec| rec.newest.as_ref());
+            let sealed = newest.map(|newest| plan::below(&state.chain, &table, window, Some(newest)));
+            for (shard, input) in &captured.shards {
+                state.load_shard(&self.deps().objects, window, *shard).await?;
+                let sealed = sealed.as_ref().and_then(|sealed| sealed.shards.get(shard));
+                windows.extend(row(&state, (window, *shard), input, sealed, now_ms));
             }
         }
         Ok(Status { captured_to_ms, windows })
@@ -111,8 +117,8 @@ impl Control {
     }
 }
 
-/// One row; none for a shard that was not read.
-fn row(state: &State, table: &RouteTable, at: (Window, ShardId), now_ms: i64) -> Option<WindowStatus> {
+/// One row, of what is captured and of what lies below the newest seal; none for a shard that was not read.
+fn row(state: &State, at: (Window, ShardId), captured: &ShardInput, sealed: Option<&ShardInput>, now_ms: i64) -> Option<WindowStatus> {
     let rec = state.windows.get(&at.0)?;
     let known = rec.shards.get(&at.1)?;
     let base = plan::base(&known.decided);
@@ -130,8 +136,8 @@ fn row(state: &State, table: &RouteTable, at: (Window, ShardId), now_ms: i64) ->
         max_timestamp_ms: base.and_then(|base| base.max_timestamp_ms),
         bytes,
         bytes_per_point: (counts.written > 0).then(|| bytes as f64 / counts.written as f64),
-        state: state_of(state, table, at)?,
-        lag_s: lag_s(state, table, at, now_ms),
+        state: state_of(state, at, sealed)?,
+        lag_s: lag_s(state, at, captured, now_ms),
     })
 }
 
@@ -141,7 +147,7 @@ fn share(file: &ManifestFile, window: Window) -> u64 {
     file.bytes / windows
 }
 
-fn state_of(state: &State, table: &RouteTable, at: (Window, ShardId)) -> Option<WindowState> {
+fn state_of(state: &State, at: (Window, ShardId), sealed: Option<&ShardInput>) -> Option<WindowState> {
     let rec = state.windows.get(&at.0)?;
     let known = rec.shards.get(&at.1)?;
     if known.job.running {
@@ -151,22 +157,19 @@ fn state_of(state: &State, table: &RouteTable, at: (Window, ShardId)) -> Option<
         return Some(WindowState::Parked);
     }
     let Some(newest) = &rec.newest else { return Some(WindowState::Open) };
-    if !plan::shards(&state.chain, table, at.0, Some(newest)).contains_key(&at.1) {
-        // Its points lie beyond the seal.
-        return Some(WindowState::Open);
-    }
-    let digest = plan::digest(&state.chain, table, at, Some(newest));
+    // Its points lie beyond the seal.
+    let Some(sealed) = sealed else { return Some(WindowState::Open) };
     let closed_k = rec.closed().map(|seal| seal.k);
-    let satisfied = plan::step(newest, closed_k, &known.decided, known.base_digest(), &digest) == Step::Satisfied;
+    let satisfied = plan::step(newest, closed_k, &known.decided, known.base_digest(), &sealed.digest) == Step::Satisfied;
     let visible = plan::base(&known.decided).is_some_and(|base| state.feed.holds(at.1, at.0, base.g));
     Some(if satisfied && visible && state.chain.reached(newest) { WindowState::Built } else { WindowState::Sealed })
 }
 
 /// Age of the oldest captured point that the current generation does not hold.
-fn lag_s(state: &State, table: &RouteTable, at: (Window, ShardId), now_ms: i64) -> i64 {
+fn lag_s(state: &State, at: (Window, ShardId), captured: &ShardInput, now_ms: i64) -> i64 {
     let Some(rec) = state.windows.get(&at.0) else { return 0 };
     let held = rec.shards.get(&at.1).and_then(|known| known.base_digest());
-    if held == Some(plan::digest(&state.chain, table, at, None).as_str()) {
+    if held == Some(captured.digest.as_str()) {
         return 0;
     }
     let base_k = rec.shards.get(&at.1).and_then(|known| plan::base(&known.decided)).map(|base| base.k);

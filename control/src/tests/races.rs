@@ -44,6 +44,7 @@ async fn what_another_control_decided_is_seen_though_nothing_is_due() {
     manifest.reason = None;
     manifest.counts = Counts { read: 10, written: 10, ..Counts::default() };
     manifests::put_manifest(&bench.objects, &manifest).await.expect("put");
+    bench.clock.set_ms(start + HOUR_MS + 5_000);
     bench.settle().await;
     let entry = feed::get(&bench.objects, 1).await.expect("read").expect("repaired, all the time and not only on start");
     assert_eq!((entry.window, entry.g), (T, 1));

@@ -170,6 +170,11 @@ impl ChainView {
         holes
     }
 
+    /// How many nodes have extents of a window: grows with every one.
+    pub fn nodes_len(&self, window: Window) -> usize {
+        self.by_window.get(&window).map_or(0, BTreeSet::len)
+    }
+
     /// The windows with points, in order.
     pub fn windows(&self) -> Vec<Window> {
         self.points.iter().filter(|(_, points)| **points > 0).map(|(window, _)| *window).collect()
