@@ -297,3 +297,85 @@ fn escaped_names_are_read() {
     assert_eq!(unescape("plain"), "plain");
     assert_eq!(unescape("U__bad_zz_"), "U__bad_zz_");
 }
+
+/// Numbers whose sums need their compensation, with gaps, resets and marks that end a series.
+fn rugged(points: i64) -> Vec<(i64, f64)> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let value = |random: u64| match random % 50 {
+        0 => STALE,
+        1 => f64::NAN,
+        2 => -0.0,
+        3 => 0.0,
+        4 => 1e17,
+        5 => -1e17,
+        _ => (random % 100_000) as f64 / 100.0 - 300.0,
+    };
+    let points = (0..points).map(|i| (i * 1_000, random())).filter(|(at, random)| random % 7 != 0 && at / 100_000 % 5 != 3);
+    points.map(|(at, random)| (at, value(random))).collect()
+}
+
+/// The plain definition: every window by itself.
+fn plainly(points: &[(i64, f64)], function: &str, from_ms: i64, to_ms: i64) -> Option<f64> {
+    let inside = points.iter().filter(|(at, value)| *at > from_ms && *at <= to_ms && value.to_bits() != STALE.to_bits());
+    let values: Vec<f64> = inside.map(|(_, value)| *value).collect();
+    if values.is_empty() {
+        return None;
+    }
+    let best =
+        |better: fn(f64, f64) -> bool| values.iter().fold(values[0], |best, v| if better(*v, best) || best.is_nan() { *v } else { best });
+    let sum = || {
+        let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
+        for value in &values {
+            let total = sum + value;
+            lost += if sum.abs() >= value.abs() { (sum - total) + value } else { (value - total) + sum };
+            sum = total;
+        }
+        sum + lost
+    };
+    Some(match function {
+        "min_over_time" => best(|value, best| value < best),
+        "max_over_time" => best(|value, best| value > best),
+        "count_over_time" => values.len() as f64,
+        "sum_over_time" => sum(),
+        _ => sum() / values.len() as f64,
+    })
+}
+
+#[tokio::test]
+async fn overlapping_windows_equal_each_by_itself() {
+    let points = rugged(3_000);
+    let numbers: Vec<(i64, f64)> =
+        points.iter().map(|(at, value)| (*at, if value.is_nan() && value.to_bits() != STALE.to_bits() { 1.0 } else { *value })).collect();
+    let context =
+        Memory::default().add("odd".to_owned(), Vec::new(), points.clone()).add("even".to_owned(), Vec::new(), numbers.clone()).context();
+    for (name, points) in [("odd", &points), ("even", &numbers)] {
+        for function in ["min_over_time", "max_over_time", "count_over_time", "sum_over_time", "avg_over_time"] {
+            // Steps that divide the range, that don't, that exceed it; ranges below and above the gaps.
+            for (range_s, step_s) in [(60, 20), (60, 7), (61, 30), (600, 1), (50, 50), (20, 55), (1_000, 333)] {
+                let query = format!("{function}({name}[{range_s}s])");
+                let answer = eval_range(&context, &query, -5_000, 3_200_000, step_s * 1_000).await.expect("answers");
+                let Value::Matrix(series) = answer.value else { panic!("{query}") };
+                let mut got = series[0].1.iter().copied().peekable();
+                for at in (-5_000..=3_200_000).step_by(step_s as usize * 1_000) {
+                    let wanted = plainly(points, function, at - range_s * 1_000, at);
+                    let found = got.next_if(|(time, _)| *time == at).map(|(_, value)| value);
+                    let same = match (wanted, found) {
+                        (Some(a), Some(b)) if function.starts_with('m') || function.starts_with('c') => {
+                            a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+                        }
+                        (Some(a), Some(b)) => a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-12 * a.abs().max(1e-300),
+                        (a, b) => a.is_none() && b.is_none(),
+                    };
+                    assert!(same, "{query} step {step_s} at {at}: wanted {wanted:?}, got {found:?}");
+                }
+                assert_eq!(got.next(), None, "{query}");
+            }
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod histogram;
 pub mod labels;
 mod load;
 pub(crate) mod over_time;
+mod pieces;
 pub(crate) mod plan;
 pub(crate) mod rate;
 pub(crate) mod selector;

@@ -1,5 +1,8 @@
 //! Functions of a range vector: the windows of all steps slide over a series once, by index; each window gives at most one value.
 
+use std::ops::Range;
+
+use super::pieces::Pieces;
 use super::rate::{self, Extrapolation, Window};
 use super::selector::{Grid, drop_stale};
 use super::value::{ABSENT, is_absent};
@@ -115,6 +118,8 @@ pub(crate) struct Slider {
     falls: Vec<usize>,
     last: Option<f64>,
     seen: usize,
+    /// Asked for at the first window; `None` inside when every window is passed over by itself.
+    pieces: Option<Option<Pieces>>,
     scratch: Vec<f64>,
 }
 
@@ -196,6 +201,7 @@ impl Slider {
                 self.out.push(ABSENT);
                 continue;
             }
+            let whole = self.whole(how, (times, values), at, from..to);
             let falls_from = self.falls.partition_point(|fall| *fall <= at + from);
             let falls_to = falls_from + self.falls[falls_from..].partition_point(|fall| *fall < at + to);
             let window = Window {
@@ -206,11 +212,26 @@ impl Slider {
                 falls: &self.falls[falls_from..falls_to],
                 first: at + from,
             };
-            let value = one(how, &window, step, &mut scratch).unwrap_or(ABSENT);
-            self.out.push(value);
+            let value = whole.or_else(|| one(how, &window, step, &mut scratch));
+            self.out.push(value.unwrap_or(ABSENT));
         }
         self.scratch = scratch;
         if self.out.len() < how.times.steps { from } else { times.len() }
+    }
+
+    /// The value of a window that overlaps others, if it can be put together of pieces.
+    fn whole(&mut self, how: &Slide, (times, values): (&[i64], &[f64]), at: usize, window: Range<usize>) -> Option<f64> {
+        let (step_ms, range_ms) = (how.times.step_ms, how.range_ms);
+        let pieces = self.pieces.get_or_insert_with(|| Pieces::of(how.function, step_ms, range_ms)).as_mut()?;
+        // Windows that begin among points which the window before did not hold.
+        let step = self.out.len();
+        let next = if pieces.is_new() { step + 1 } else { (step + 1).max(step - 1 + (range_ms / step_ms) as usize) };
+        let mut edge = window.start;
+        let edges = (next..how.times.steps).map_while(|step| {
+            edge = after(times, edge, how.times.at(step) - how.range_ms);
+            (edge < window.end).then_some(at + edge)
+        });
+        pieces.value(at + window.start, at + window.end, at, values, edges)
     }
 
     /// The function's value at each step, when all points have come.
@@ -239,8 +260,8 @@ fn one(how: &Slide, window: &Window<'_>, step: usize, scratch: &mut Vec<f64>) ->
         RangeFunction::Extrapolated(extrapolation) => return rate::extrapolated(window, extrapolation),
         RangeFunction::LastTwo { counter } => return rate::between_last_two(window, counter),
         RangeFunction::Avg => avg(values),
-        RangeFunction::Min => extreme(values, |value, best| value < best),
-        RangeFunction::Max => extreme(values, |value, best| value > best),
+        RangeFunction::Min => least(values),
+        RangeFunction::Max => greatest(values),
         RangeFunction::Sum => sum(values),
         RangeFunction::Count => values.len() as f64,
         RangeFunction::Last => values[values.len() - 1],
@@ -301,14 +322,14 @@ pub(crate) fn kahan(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
 
 /// The same while nothing overflows; without a branch, as the hottest loops need it.
 #[inline(always)]
-fn step(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
+pub(crate) fn step(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let total = sum + value;
     let (big, small) = if sum.abs() >= value.abs() { (sum, value) } else { (value, sum) };
     (total, compensation + ((big - total) + small))
 }
 
 /// Sum and compensation from these on; `None` when the sum overflows on its way: it then ends infinite or NaN.
-fn added(values: &[f64], from: (f64, f64)) -> Option<(f64, f64)> {
+pub(crate) fn added(values: &[f64], from: (f64, f64)) -> Option<(f64, f64)> {
     let end = values.iter().fold(from, |(sum, compensation), value| step(*value, sum, compensation));
     end.0.is_finite().then_some(end)
 }
@@ -360,16 +381,31 @@ impl Mean {
     }
 }
 
+/// Mean of so many values with this sum and compensation.
+pub(crate) fn avg_of((sum, compensation): (f64, f64), count: usize) -> f64 {
+    let count = count as f64;
+    sum / count + compensation / count
+}
+
 fn avg(values: &[f64]) -> f64 {
     if let Some((sum, compensation)) = added(&values[1..], (values[0], 0.0)) {
-        let count = values.len() as f64;
-        return sum / count + compensation / count;
+        return avg_of((sum, compensation), values.len());
     }
     let mut mean = Mean::of(values[0]);
     for value in &values[1..] {
         mean.add(*value);
     }
     mean.get()
+}
+
+/// The least value.
+pub(crate) fn least(values: &[f64]) -> f64 {
+    extreme(values, |value, best| value < best)
+}
+
+/// The greatest value.
+pub(crate) fn greatest(values: &[f64]) -> f64 {
+    extreme(values, |value, best| value > best)
 }
 
 /// The best value by `better`; any number is better than NaN. In four lanes, which the compiler makes vectors of.
