@@ -1,12 +1,14 @@
 //! C0: where a partition's chain ends, and whether the log can go on from there. The log's committed offset only says where to look first.
 
+use std::ops::Range;
+
 use tailors_format::doc::{NodeDoc, NodeKind};
 use tailors_store::chain::{self, Commit};
 
 use crate::{CaptureDeps, CaptureError};
 
-/// The offset from which a partition is to be read: the head of its chain.
-pub(crate) async fn assign(deps: &CaptureDeps, partition: u32) -> Result<u64, CaptureError> {
+/// The offset from which a partition is to be read: the head of its chain, behind `gap` when that is where records are known to be lost.
+pub(crate) async fn assign(deps: &CaptureDeps, partition: u32, gap: Option<Range<u64>>) -> Result<u64, CaptureError> {
     let epoch = deps.log.epoch();
     let bounds = deps.log.bounds(partition).await?;
     chain::ensure_genesis(&deps.objects, epoch, partition, bounds.start, &deps.writer).await?;
@@ -24,23 +26,27 @@ pub(crate) async fn assign(deps: &CaptureDeps, partition: u32) -> Result<u64, Ca
         return Err(CaptureError::Recreated { partition, next: head.next, log_end: bounds.end });
     }
     if head.next < bounds.start {
-        return hole(deps, partition, head.next, bounds.start).await;
+        return hole(deps, partition, head.next..bounds.start).await;
+    }
+    if let Some(gap) = gap.filter(|gap| gap.start == head.next) {
+        return hole(deps, partition, gap).await;
     }
     deps.log.commit(partition, head.next).await?;
     Ok(head.next)
 }
 
-/// Records offsets that retention removed before they were captured, if the operator said so.
-async fn hole(deps: &CaptureDeps, partition: u32, next: u64, log_start: u64) -> Result<u64, CaptureError> {
+/// Records offsets that are lost (retention removed them before they were captured, or damage did), if the operator said so.
+async fn hole(deps: &CaptureDeps, partition: u32, lost: Range<u64>) -> Result<u64, CaptureError> {
+    let Range { start, end } = lost;
     if !deps.accept_holes {
-        return Err(CaptureError::Hole { partition, next, log_start });
+        return Err(CaptureError::Hole { partition, start, end });
     }
-    tracing::error!(partition, next, log_start, "records are lost: retention removed them before they were captured");
-    metrics::counter!("tailors_capture_hole_records_total").increment(log_start - next);
+    tracing::error!(partition, start, end, "records are lost");
+    metrics::counter!("tailors_capture_hole_records_total").increment(end - start);
     let node = NodeDoc {
         kind: NodeKind::Hole,
-        start: next,
-        next: log_start,
+        start,
+        next: end,
         raw: None,
         extents: Default::default(),
         route_version: 0,
@@ -54,7 +60,7 @@ async fn hole(deps: &CaptureDeps, partition: u32, next: u64, log_start: u64) -> 
         attempt: 0,
     };
     match chain::commit(&deps.objects, deps.log.epoch(), partition, &node).await? {
-        Commit::Mine => Ok(log_start),
+        Commit::Mine => Ok(end),
         // Somebody else goes on here; the next C0 sees how far.
         Commit::Lost(other) => Ok(other.next),
     }

@@ -6,15 +6,15 @@ use tailors_store::{StoreError, log::LogError};
 /// Why capture stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// Retention removed records before they were captured. Remedy: decide, then `up --accept-holes`.
-    #[error("partition {partition}: the log starts at {log_start}, captured is {next}; `up --accept-holes` records {next}..{log_start} as lost")]
+    /// Records are gone from the log before they were captured: retention or damage. Remedy: decide, then `up --accept-holes`.
+    #[error("partition {partition}: the log has lost {start}..{end} before they were captured; `up --accept-holes` records them as lost")]
     Hole {
         /// Partition.
         partition: u32,
         /// Chain head.
-        next: u64,
-        /// Oldest offset the log still has.
-        log_start: u64,
+        start: u64,
+        /// Next offset that the log has.
+        end: u64,
     },
     /// The chain knows more than the log: another log under the same identity. Remedy: bring the right log back.
     #[error("partition {partition}: captured up to {next}, but the log ends at {log_end}; this is not the log that was captured")]

@@ -1,6 +1,7 @@
 //! The loop: assign (C0), read and buffer (C1), rotate (C2), flush on a task of its own (C3..C8), free (C9).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ const STOP_AFTER: Duration = Duration::from_secs(5);
 pub type FlushTargets = BTreeMap<u32, u64>;
 
 /// What capture needs.
+#[derive(Clone, Debug)]
 pub struct CaptureDeps {
     /// The log to copy.
     pub log: Arc<dyn Log>,
@@ -54,6 +56,7 @@ pub async fn run(deps: CaptureDeps, mut shutdown: watch::Receiver<bool>) -> Resu
             return capture.stop().await;
         }
         capture.finish_flush().await?;
+        capture.release_gaps();
         capture.assign().await?;
         let read = capture.read().await?;
         let targets = seals_waiting.borrow_and_update().clone();
@@ -77,6 +80,8 @@ struct Partition {
     /// None: to be taken up (C0) at `retry_ms`.
     buffer: Option<Buffer>,
     retry_ms: i64,
+    /// Offsets that the log turned out to have lost: nothing is read until all before them is committed, then they become a hole.
+    gap: Option<Range<u64>>,
 }
 
 struct Capture {
@@ -95,14 +100,14 @@ impl Capture {
     async fn assign(&mut self) -> Result<(), CaptureError> {
         let now_ms = self.deps.clock.now_ms();
         for partition in 0..self.deps.log.partitions() {
-            let state = self.partitions.entry(partition).or_insert(Partition { buffer: None, retry_ms: now_ms });
+            let state = self.partitions.entry(partition).or_insert(Partition { buffer: None, retry_ms: now_ms, gap: None });
             let restart_after_ms = self.deps.settings.restart_after_ms as i64;
             // A time further ahead than it was ever set is one from before the clock was put back.
             if state.buffer.is_some() || (1..=restart_after_ms).contains(&state.retry_ms.saturating_sub(now_ms)) {
                 continue;
             }
-            match assign(&self.deps, partition).await {
-                Ok(head) => state.buffer = Some(Buffer::at(head)),
+            match assign(&self.deps, partition, state.gap.clone()).await {
+                Ok(head) => (state.buffer, state.gap) = (Some(Buffer::at(head)), None),
                 Err(CaptureError::Store(error)) if !matches!(error, StoreError::Denied(_) | StoreError::Fatal(_)) => {
                     tracing::warn!(partition, %error, "the chain's head is not known yet");
                     state.retry_ms = now_ms + restart_after_ms;
@@ -115,6 +120,16 @@ impl Capture {
             }
         }
         Ok(())
+    }
+
+    /// Sends partitions that stand before lost records back to C0, once everything before them is committed.
+    fn release_gaps(&mut self) {
+        if self.on_its_way.is_some() {
+            return;
+        }
+        for state in self.partitions.values_mut().filter(|state| state.gap.is_some()) {
+            state.buffer.take_if(|buffer| !buffer.moved());
+        }
     }
 
     /// Reads every partition that has room, at most one batch each; tells whether anything new was taken.
@@ -133,7 +148,7 @@ impl Capture {
         let wanted: Vec<(u32, u64)> = self
             .partitions
             .iter()
-            .filter_map(|(partition, state)| Some((*partition, state.buffer.as_ref()?)))
+            .filter_map(|(partition, state)| Some((*partition, state.buffer.as_ref().filter(|_| state.gap.is_none())?)))
             .filter(|(_, buffer)| !buffer.node_is_full(settings))
             .map(|(partition, buffer)| (partition, buffer.next))
             .collect();
@@ -166,7 +181,13 @@ impl Capture {
             Ok(batch) => {
                 let mut failure = None;
                 let mut all = true;
+                let losses = self.deps.log.gaps_are_losses();
                 for record in &batch.records {
+                    if losses && record.offset > buffer.next {
+                        state.gap = Some(buffer.next..record.offset);
+                        all = false;
+                        break;
+                    }
                     match buffer.take((epoch, partition), record, routes, settings, room) {
                         Ok(true) => {}
                         Ok(false) => all = false,
@@ -177,8 +198,16 @@ impl Capture {
                     }
                 }
                 // The position counts, not last + 1: offsets without a record are covered too.
-                if all && failure.is_none() {
-                    buffer.next = buffer.next.max(batch.next);
+                if all && failure.is_none() && batch.next > buffer.next {
+                    if losses {
+                        state.gap = Some(buffer.next..batch.next);
+                    } else {
+                        buffer.next = batch.next;
+                    }
+                }
+                if state.gap.is_some() {
+                    // The hole is a node of its own, so what lies before it is committed first.
+                    buffer.opened_ms = Some(i64::MIN);
                 }
                 failure
             }

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use tailors_format::doc::{NodeDoc, NodeKind};
 use tailors_format::payload::{PayloadWriter, SeriesMeta, Stamp, TagRef};
+use tailors_format::raw::segment;
 use tailors_model::series::TagKind;
 use tailors_model::{ManualClock, OrgId, Window};
-use tailors_store::log::Log;
+use tailors_store::log::embedded::{EmbeddedLog, EmbeddedLogSettings};
 use tailors_store::log::memory::MemoryLog;
+use tailors_store::log::{Log, LogError};
 use tailors_store::objects::faulty::{Fault, FaultyStore};
 use tailors_store::{Objects, RetrySettings, chain, routes};
 use tokio::sync::watch;
@@ -175,7 +177,7 @@ async fn lost_records_stop_capture_until_somebody_accepts_the_hole() {
     bench.log.move_start(0, 3).expect("retention overtook");
     let (_stop, stopped) = watch::channel(false);
     let refused = run(bench.deps("bb"), stopped.clone()).await;
-    assert!(matches!(refused, Err(CaptureError::Hole { partition: 0, next: 1, log_start: 3 })), "{refused:?}");
+    assert!(matches!(refused, Err(CaptureError::Hole { partition: 0, start: 1, end: 3 })), "{refused:?}");
     let accept = CaptureDeps { accept_holes: true, ..bench.deps("cc") };
     let ended = tokio::time::timeout(Duration::from_millis(200), run(accept, stopped)).await;
     assert!(ended.is_err(), "it goes on");
@@ -183,6 +185,57 @@ async fn lost_records_stop_capture_until_somebody_accepts_the_hole() {
         bench.nodes(0).await.iter().filter(|node| node.kind == NodeKind::Hole).map(|node| (node.start, node.next)).collect::<Vec<_>>(),
         vec![(1, 3)]
     );
+}
+
+#[tokio::test]
+async fn accepted_damage_of_the_log_becomes_a_hole() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let clock = Arc::new(ManualClock::at_ms(1_000_000));
+    let open = |accept_damage| {
+        let settings = EmbeddedLogSettings { partitions: PARTITIONS, accept_damage, ..Default::default() };
+        EmbeddedLog::open(dir.path(), settings, 1, clock.clone(), vec![None; PARTITIONS as usize])
+    };
+    EmbeddedLog::identity(dir.path(), || [7; 16]).expect("identity");
+    let window = Window::of_ms(1_795_132_800_000);
+    let log = open(false).expect("opens");
+    for n in 0..6 {
+        log.append((n / 5) as u32, payload(1, window, 1, n)).await.expect("appended");
+    }
+    log.close().await.expect("closes");
+    drop(log);
+    let file = std::fs::read_dir(dir.path()).expect("lists").filter_map(|entry| Some(entry.ok()?.path()));
+    let file = file.filter(|path| path.extension().is_some_and(|extension| extension == "tlog")).max().expect("a segment");
+    let mut bytes = std::fs::read(&file).expect("reads");
+    let record = segment::scan(&bytes).expect("scans").records[2].entry;
+    bytes[record.position as usize + record.length as usize - 1] ^= 1;
+    std::fs::write(&file, bytes).expect("damages");
+    assert!(matches!(open(false), Err(LogError::Damaged(_))));
+    let log = open(true).expect("accepted");
+    let objects = Objects::new(Arc::new(InMemory::new()), RetrySettings::default(), 1);
+    routes::init(&objects, 64).await.expect("routes");
+    let (_targets, seals_waiting) = watch::channel(FlushTargets::new());
+    let settings = Settings { idle_ms: 1, flush_after_s: 0, ..Settings::default() };
+    let writer = "aa".to_owned();
+    let deps = CaptureDeps { log, objects: objects.clone(), clock, writer, settings, seals_waiting, accept_holes: true };
+    let (stop, stopped) = watch::channel(false);
+    let refused = run(CaptureDeps { accept_holes: false, ..deps.clone() }, stopped.clone());
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await.expect("ends");
+    assert!(matches!(refused, Err(CaptureError::Hole { partition: 0, start: 2, end: 3 })), "{refused:?}");
+    let capture = tokio::spawn(run(deps, stopped));
+    let nodes = async {
+        loop {
+            match chain::head(&objects, 1, 0, 0).await {
+                Ok(head) if head.next == 5 => break head.walked,
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    };
+    let nodes = tokio::time::timeout(Duration::from_secs(20), nodes).await.expect("goes on");
+    let holes: Vec<_> = nodes.iter().filter(|node| node.kind == NodeKind::Hole).map(|node| (node.start, node.next)).collect();
+    assert_eq!((holes, nodes.iter().map(|node| node.records).sum::<u64>()), (vec![(2, 3)], 4));
+    assert!(nodes.windows(2).all(|pair| pair[0].next == pair[1].start), "C1: the chain has no gap");
+    stop.send_replace(true);
+    capture.await.expect("joined").expect("ended well");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use crate::objects::{Objects, StoreError};
 
 /// Section of records whose envelope is bad: it belongs to no window.
 const SECTION_NONE: &str = "none";
+/// No intake admits points that lie further ahead, seconds.
+const AHEAD_S_MAX: i64 = 86_400;
 /// Nodes fetched at once while a view catches up.
 const FETCH_AHEAD: usize = 32;
 
@@ -23,6 +25,13 @@ struct Partition {
     nodes: BTreeMap<u64, NodeDoc>,
     /// Greatest received_at of all nodes, Unix microseconds.
     received_max_us: Option<i64>,
+}
+
+impl Partition {
+    /// When everything below an offset had been received, Unix microseconds: by then the next record was. `None` while there is none.
+    fn received_before_us(&self, offset: u64) -> Option<i64> {
+        self.nodes.range(offset..).find_map(|(_, node)| node.received_at_us).map(|(first_us, _)| first_us)
+    }
 }
 
 /// An incremental copy of the chains.
@@ -155,13 +164,15 @@ impl ChainView {
             .collect()
     }
 
-    /// Offsets below a seal's ends that are lost: hole nodes, and what lay between the end of a stream and the seal's end in it
-    /// (epoch, partition, start, next).
+    /// Offsets below a seal's ends that are lost and may have held points of its window: hole nodes, and what lay between the end of a stream
+    /// and the seal's end in it (epoch, partition, start, next). A hole that ended long before the window began held none.
     pub fn holes(&self, below: &SealDoc) -> Vec<(u32, u32, u64, u64)> {
+        let first_us = below.window.saturating_sub(AHEAD_S_MAX).saturating_mul(1_000_000);
         let mut holes = Vec::new();
         for (epoch, partition, end) in below.all_ends() {
             let Some(chain) = self.partitions.get(&(epoch, partition)) else { continue };
             let lost = chain.nodes.range(..end).filter(|(_, node)| node.kind == NodeKind::Hole);
+            let lost = lost.filter(|(_, node)| chain.received_before_us(node.next).is_none_or(|before_us| before_us >= first_us));
             holes.extend(lost.map(|(start, node)| (epoch, partition, *start, node.next)));
             if chain.ended && chain.head < end {
                 holes.push((epoch, partition, chain.head, end));

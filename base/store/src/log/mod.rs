@@ -91,6 +91,11 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// The epoch under which the registry knows it; part of every frame.
     fn epoch(&self) -> u32;
 
+    /// Whether offsets between two records are lost records. Kafka leaves gaps where nothing is missing (compaction, transaction markers).
+    fn gaps_are_losses(&self) -> bool {
+        false
+    }
+
     /// Number of partitions; may grow, never shrink.
     fn partitions(&self) -> u32;
 

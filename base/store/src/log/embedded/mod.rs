@@ -340,6 +340,11 @@ impl Log for EmbeddedLog {
         self.shared.epoch
     }
 
+    /// Offsets are given without gaps; what is missing between two records is accepted damage.
+    fn gaps_are_losses(&self) -> bool {
+        true
+    }
+
     fn partitions(&self) -> u32 {
         self.shared.settings.partitions
     }
