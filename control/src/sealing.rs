@@ -32,7 +32,7 @@ impl Control {
             return Ok(());
         }
         // 1. The newest seals. Numbers are dense and never deleted, so reading on from the remembered one is enough.
-        let known = due.iter().map(|window| (*window, state.newest_k(*window)));
+        let known: Vec<(Window, u32)> = due.iter().map(|window| (*window, state.newest_k(*window))).collect();
         let reads = stream::iter(known)
             .map(|(window, k)| async move { Ok::<_, StoreError>((window, seals::newest_after(&deps.objects, window, k).await?)) });
         let newest: Vec<(Window, Option<SealDoc>)> = reads.buffered(REQUESTS_AHEAD).try_collect().await?;

@@ -95,3 +95,13 @@ async fn a_failed_attempt_leaves_no_files() {
     assert_eq!(bench.control.status().await.expect("status").windows[0].state, WindowState::Parked);
     assert_eq!(bench.objects.list(&key::chunks(shard(), window(), 1)).await, Ok(Vec::new()));
 }
+
+#[tokio::test]
+async fn the_loop_can_be_spawned_and_ends_when_told_to() {
+    let bench = Bench::new(T * 1_000, T * 1_000, Settings::for_up(), None).await;
+    let (stop, stopped) = watch::channel(false);
+    let control = bench.control.clone();
+    let running = tokio::spawn(async move { control.run(stopped).await });
+    stop.send_replace(true);
+    assert!(running.await.expect("no panic").is_ok());
+}
