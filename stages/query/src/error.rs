@@ -42,13 +42,13 @@ pub const UNKNOWN: &str = "TLR-2003";
 pub const NO_ORG: &str = "TLR-2005";
 /// A read limit of the source (points or series).
 pub const READ: &str = "TLR-2010";
-/// `query.steps_max`.
+/// `query.limits.steps_max`.
 pub const STEPS: &str = "TLR-2012";
-/// `query.answer_bytes_max`.
+/// `query.limits.answer_bytes_max`.
 pub const ANSWER: &str = "TLR-2013";
-/// `query.memory_bytes_max`.
+/// `query.limits.memory_bytes_max`.
 pub const MEMORY: &str = "TLR-2014";
-/// `query.time_ms_max` or the request's `timeout`.
+/// `query.limits.time_ms_max` or the request's `timeout`.
 pub const TIME: &str = "TLR-2015";
 /// Two results with the same label set.
 pub const DUPLICATE: &str = "TLR-2020";

@@ -56,7 +56,7 @@ pub async fn run(source: Arc<dyn SeriesSource>, now_ms: i64, limits: Limits, req
     let handle = tokio::runtime::Handle::current();
     let over = || {
         QueryError::Timeout(format!(
-            "query timed out after {most_ms} ms (query.time_ms_max, or the request's timeout): ask for fewer series or a shorter range"
+            "query timed out after {most_ms} ms (query.limits.time_ms_max, or the request's timeout): ask for fewer series or a shorter range"
         ))
     };
     if most_ms == 0 {

@@ -4,19 +4,19 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// `query.points_max`: points read by one query. Default 1e9, at least 1.
+    /// `query.limits.points_max`: points read by one query. Default 1e9, at least 1.
     pub points_max: u64,
-    /// `query.series_max`: series selected by one selector. Default 100,000, at least 1.
+    /// `query.limits.series_max`: series selected by one selector. Default 100,000, at least 1.
     pub series_max: u64,
-    /// `query.steps_max`: steps of a range query. Default 11,000, at least 1.
+    /// `query.limits.steps_max`: steps of a range query. Default 11,000, at least 1.
     pub steps_max: u64,
-    /// `query.answer_bytes_max`: bytes of one answer. Default 512 MiB.
+    /// `query.limits.answer_bytes_max`: bytes of one answer. Default 512 MiB.
     pub answer_bytes_max: u64,
-    /// `query.memory_bytes_max`: bytes of intermediate results (8 per series and step) that one query holds. Default 1 GiB.
+    /// `query.limits.memory_bytes_max`: bytes of intermediate results (8 per series and step) that one query holds. Default 1 GiB.
     pub memory_bytes_max: u64,
-    /// `query.time_ms_max`: milliseconds of one query; the `timeout` of a request can only shorten it. Default 120,000.
+    /// `query.limits.time_ms_max`: milliseconds of one query; the `timeout` of a request can only shorten it. Default 120,000.
     pub time_ms_max: u64,
-    /// `query.lookback_ms`: how far an instant selector looks back. Default 300,000, as Prometheus.
+    /// `query.limits.lookback_ms`: how far an instant selector looks back. Default 300,000, as Prometheus.
     pub lookback_ms: i64,
     /// `query.limits.experimental_functions`: whether functions are spoken that Prometheus keeps behind `promql-experimental-functions`. Default false.
     pub experimental_functions: bool,
@@ -41,11 +41,11 @@ impl Default for Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceSettings {
-    /// `query.index_cache_bytes`: memory of cached chunk indexes. Default 256 MiB.
+    /// `query.source.index_cache_bytes`: memory of cached chunk indexes. Default 256 MiB.
     pub index_cache_bytes: u64,
-    /// `query.snapshot_age_ms_max`: age of the pinned feed number. Default 10,000 (interfaces.md A); smaller in `up`, whose builds are its own.
+    /// `query.source.snapshot_age_ms_max`: age of the pinned feed number. Default 10,000 (interfaces.md A); smaller in `up`, whose builds are its own.
     pub snapshot_age_ms_max: i64,
-    /// `query.files_in_flight`: files read and decoded at once. Default 8, at least 1.
+    /// `query.source.files_in_flight`: files read and decoded at once. Default 8, at least 1.
     pub files_in_flight: usize,
 }
 

@@ -111,9 +111,9 @@ async fn each_limit_has_its_id() {
     let store = store().await;
     let limits = Limits::default();
     let ask = async |limits: Limits, parameters: &[(&str, &str)]| store.open(limits, NOW_MS).get("/api/v1/query_range", parameters).await;
-    refused(&ask(Limits { series_max: 9, ..limits }, &RANGE).await, 422, "execution", "query.series_max");
+    refused(&ask(Limits { series_max: 9, ..limits }, &RANGE).await, 422, "execution", "query.limits.series_max");
     refused(&ask(Limits { series_max: 9, ..limits }, &RANGE).await, 422, "execution", "TLR-2010");
-    refused(&ask(Limits { points_max: 1_000, ..limits }, &RANGE).await, 422, "execution", "query.points_max");
+    refused(&ask(Limits { points_max: 1_000, ..limits }, &RANGE).await, 422, "execution", "query.limits.points_max");
     refused(&ask(Limits { steps_max: 19, ..limits }, &RANGE).await, 400, "bad_data", "TLR-2012");
     refused(&ask(Limits { answer_bytes_max: 1_000, ..limits }, &RANGE).await, 422, "execution", "TLR-2013");
     refused(&ask(Limits { memory_bytes_max: 1_000, ..limits }, &RANGE).await, 422, "execution", "TLR-2014");

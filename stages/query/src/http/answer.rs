@@ -72,7 +72,7 @@ pub(super) fn query(mut answer: Answer, limit: usize, stats: Option<Stats>, byte
     answer.value.write_json(&mut out);
     if out.len() as u64 > bytes_max {
         let text = format!(
-            "the answer is longer than {bytes_max} bytes (query.answer_bytes_max): ask for fewer series, fewer steps or a shorter range"
+            "the answer is longer than {bytes_max} bytes (query.limits.answer_bytes_max): ask for fewer series, fewer steps or a shorter range"
         );
         return QueryError::execution(error::ANSWER, text).into_response();
     }

@@ -338,7 +338,7 @@ impl Evaluation<'_> {
             return Ok(());
         }
         let text = format!(
-            "the query needs more than {most} bytes of memory (query.memory_bytes_max): ask for fewer series, fewer steps or a shorter range"
+            "the query needs more than {most} bytes of memory (query.limits.memory_bytes_max): ask for fewer series, fewer steps or a shorter range"
         );
         Err(QueryError::execution(error::MEMORY, text))
     }

@@ -82,7 +82,7 @@ pub async fn eval_range(context: &Context, query: &str, start_ms: i64, end_ms: i
         return Err(QueryError::bad(
             error::STEPS,
             format!(
-                "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX) (query.steps_max)"
+                "exceeded maximum resolution of {most} points per timeseries. Try decreasing the query resolution (?step=XX) (query.limits.steps_max)"
             ),
         ));
     }

@@ -3,7 +3,7 @@
 //! Invariants: everything of one query comes from one snapshot; a file that is missing or corrupt is an error, or a named range if the caller
 //! allows partial answers (P6); files of a series are appended in window order, so its points are in time order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tailors_model::source::{
     Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
     SourceFuture, UsedGeneration,
 };
-use tailors_model::{MetricMeta, OrgId, Series, ShardId, Window};
+use tailors_model::{MetricMeta, OrgId, Series, ShardId, Tag, Window};
 use tailors_store::catalog::{Catalog, Snapshot};
 use tailors_store::{Objects, StoreError};
 
@@ -260,7 +260,7 @@ impl PinnedSource for Pinned {
             let unread = Unread::new(limits.allow_partial);
             let files = self.open(org, from_ms, to_ms, &unread).await?;
             let found = find(&files, org, filter, from_ms, to_ms, limits)?;
-            let (series, parts) = found.into_values().unzip();
+            let (series, parts) = found.into_iter().unzip();
             let selection: Arc<dyn Selection> =
                 Arc::new(ChunkSelection { shared: self.shared.clone(), files, series, parts, from_ms, to_ms, unread });
             Ok(selection)
@@ -282,7 +282,9 @@ fn of_org(index: &ChunkIndex, org: OrgId) -> impl Iterator<Item = (usize, &tailo
 /// (file, series in it), in window order.
 type Parts = Vec<(u32, u32)>;
 
-/// Found series by identity, each with where its points are.
+/// Found series in the order of their identity, each with where its points are.
+///
+/// A series stands in file after file: each identity is tested once, and known again by its tags.
 fn find(
     files: &[(File, Arc<ChunkIndex>)],
     org: OrgId,
@@ -290,41 +292,50 @@ fn find(
     from_ms: i64,
     to_ms: i64,
     limits: ReadLimits,
-) -> Result<BTreeMap<Arc<Series>, (SelectedSeries, Parts)>, SourceError> {
-    let mut found: BTreeMap<Arc<Series>, (SelectedSeries, Parts)> = BTreeMap::new();
-    let mut points = 0_u64;
+) -> Result<Vec<(SelectedSeries, Parts)>, SourceError> {
+    let mut found: Vec<(SelectedSeries, Parts)> = Vec::new();
+    let mut known: HashMap<Bytes, HashMap<Vec<Tag>, Option<usize>>> = HashMap::new();
+    // Points, and series that have any in the range.
+    let (mut points, mut inside) = (0_u64, 0_u64);
     for (number, (file, index)) in files.iter().enumerate() {
         let damaged = |error: FormatError| SourceError::Data(format!("{}: {error}", file.file.key));
         for (at, metric) in of_org(index, org).filter(|(_, metric)| filter.metric(&metric.metric)) {
+            let known = known.entry(metric.metric.clone()).or_default();
             let mut passed = Vec::new();
-            let mut test = |tags: &[tailors_model::Tag]| {
-                let series = Series { metric: metric.metric.clone(), tags: tags.to_vec() };
-                let passes = filter.series(&series);
-                if passes {
-                    passed.push(series);
-                }
-                passes
+            let mut test = |tags: &[Tag]| {
+                let slot = known.get(tags).copied().unwrap_or_else(|| {
+                    let series = Series { metric: metric.metric.clone(), tags: tags.to_vec() };
+                    let slot = filter.series(&series).then(|| {
+                        let series = Arc::new(series);
+                        found.push((SelectedSeries { series, meta: MetricMeta::default(), points_max: 0 }, Vec::new()));
+                        found.len() - 1
+                    });
+                    known.insert(tags.to_vec(), slot);
+                    slot
+                });
+                passed.extend(slot);
+                slot.is_some()
             };
             let selected = index.select(org, at, &mut test).map_err(damaged)?;
-            for (series, identity) in selected.into_iter().zip(passed) {
+            for (series, slot) in selected.into_iter().zip(passed) {
                 if !index.edges_of(series).is_some_and(|(first, last)| first < to_ms && last >= from_ms) {
                     continue;
                 }
                 let count = u64::from(index.points_of(series));
-                let identity = Arc::new(identity);
-                let entry = found.entry(identity).or_insert_with_key(|identity| {
-                    (SelectedSeries { series: identity.clone(), meta: MetricMeta::default(), points_max: 0 }, Vec::new())
-                });
+                let (selected, parts) = &mut found[slot];
                 // The newest metadata counts.
-                entry.0.meta = index.meta(series).map_err(damaged)?.clone();
-                entry.0.points_max += count;
-                entry.1.push((number as u32, series));
+                selected.meta = index.meta(series).map_err(damaged)?.clone();
+                selected.points_max += count;
+                inside += u64::from(parts.is_empty());
+                parts.push((number as u32, series));
                 points += count;
             }
-            exceeds(found.len() as u64, limits.series, "series", "query.series_max")?;
-            exceeds(points, limits.points, "points", "query.points_max")?;
+            exceeds(inside, limits.series, "series", "query.limits.series_max")?;
+            exceeds(points, limits.points, "points", "query.limits.points_max")?;
         }
     }
+    found.retain(|(_, parts)| !parts.is_empty());
+    found.sort_by(|a, b| a.0.series.cmp(&b.0.series));
     Ok(found)
 }
 
