@@ -118,7 +118,9 @@ impl Control {
         self.refresh(&mut state).await?;
         state.captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
         if state.reread_ms.is_none_or(|reread| !(0..REREAD_EVERY_MS).contains(&(now_ms - reread))) {
-            state.reread_some(&deps.objects, REREAD_WINDOWS).await?;
+            if let Err(error) = state.reread_some(&deps.objects, REREAD_WINDOWS).await {
+                tracing::warn!(%error, "a window can't be read again; the others go on");
+            }
             state.reread_ms = Some(now_ms);
         }
         state.open_for_closing(&deps.objects, now_ms, deps.settings.close_after_ms()).await?;

@@ -25,14 +25,18 @@ impl Control {
         }
         let Some(seal) = rec.buildable(&state.chain).cloned() else { return Ok(()) };
         let below = state.below(&self.deps().objects, window, &seal).await?;
-        let mut satisfied = true;
+        let (mut satisfied, mut only_failing) = (true, true);
         for (shard, input) in &below.shards {
             state.load_shard(&self.deps().objects, window, *shard).await?;
             self.repair_feed(state, window, *shard).await?;
-            satisfied &= self.advance_shard(state, (window, *shard), &seal, &input.digest, start_jobs).await?;
+            let done = self.advance_shard(state, (window, *shard), &seal, &input.digest, start_jobs).await?;
+            let failing = state.windows.get(&window).and_then(|rec| rec.shards.get(shard)).is_some_and(|rec| rec.job.is_failing());
+            satisfied &= done;
+            only_failing &= done || failing;
         }
         let done = self.mark_done(state, window).await?;
         if let Some(rec) = state.windows.get_mut(&window) {
+            rec.only_failing = only_failing && !satisfied;
             rec.settle(satisfied && done && rec.newest.as_ref().is_some_and(|newest| newest.k == seal.k));
         }
         Ok(())
@@ -213,7 +217,7 @@ impl Control {
             rec.settled = false;
             rec.published_ms = Some(now_ms);
             if history.is_some() {
-                rec.build_ms = took_ms;
+                rec.took(plan.k, took_ms);
             }
             if let Some(shard) = rec.shards.get_mut(&shard) {
                 shard.decide(decided, plan.nodes_digest.clone());

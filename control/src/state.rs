@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) windows: BTreeMap<Window, WindowRec>,
     /// First window whose closing time this process has not come to yet.
     pub(crate) next_to_close: Option<Window>,
+    /// Windows with a damaged document.
+    damaged: BTreeSet<Window>,
     heads: Vec<(u32, u32, u64)>,
     /// Grows whenever a chain head moves; facts of windows are computed once per version.
     pub(crate) chain_version: u64,
@@ -52,7 +54,12 @@ pub(crate) struct WindowRec {
     pub(crate) shards: BTreeMap<ShardId, ShardRec>,
     pub(crate) first_seen_ms: Option<i64>,
     pub(crate) published_ms: Option<i64>,
+    /// What the builds of all shards on the newest seal built took together.
     pub(crate) build_ms: i64,
+    /// The k they stand on.
+    build_ms_of: u32,
+    /// All that is left to do is waiting for jobs that fail.
+    pub(crate) only_failing: bool,
     /// Nothing to plan, mark or repair until a seal or a manifest is added.
     pub(crate) settled: bool,
     pub(crate) new: Option<NewPoints>,
@@ -88,6 +95,13 @@ pub(crate) struct Job {
     pub(crate) strikes: BTreeMap<String, u32>,
 }
 
+impl Job {
+    /// Whether its last attempt failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        !self.running && (self.failed > 0 || self.parked.is_some() || !self.strikes.is_empty())
+    }
+}
+
 /// Why a job is not tried any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Parked {
@@ -97,6 +111,14 @@ pub(crate) struct Parked {
 }
 
 impl WindowRec {
+    /// Takes what a build on seal k took.
+    pub(crate) fn took(&mut self, k: u32, took_ms: i64) {
+        if self.build_ms_of != k {
+            (self.build_ms_of, self.build_ms) = (k, 0);
+        }
+        self.build_ms += took_ms;
+    }
+
     /// k of the closed seal.
     pub(crate) fn closed(&self) -> Option<&SealDoc> {
         self.seals.values().find(|seal| seal.kind == SealKind::Closed)
@@ -104,7 +126,7 @@ impl WindowRec {
 
     /// Takes a seal that stands in the store.
     pub(crate) fn adopt(&mut self, seal: SealDoc) {
-        self.settled = false;
+        (self.settled, self.only_failing) = (false, false);
         self.seals.insert(seal.k, seal.clone());
         if self.newest.as_ref().is_none_or(|newest| newest.k < seal.k) {
             self.newest = Some(seal);
@@ -130,9 +152,9 @@ impl WindowRec {
         self.seals.values().rev().find(|seal| chain.reached(seal))
     }
 
-    /// Whether the newest seal is neither complete nor followed by a generation on it yet.
+    /// Whether work on the newest seal is still under way. Shards whose jobs fail don't count: they must not take early looks from the others.
     pub(crate) fn outstanding(&self) -> bool {
-        self.newest.is_some() && !self.settled
+        self.newest.is_some() && !self.settled && !self.only_failing
     }
 }
 
@@ -185,7 +207,7 @@ impl State {
         self.refresh_chain(objects, partitions).await?;
         self.refresh_feed(objects).await?;
         for window in self.chain.windows() {
-            self.load(objects, window).await?;
+            self.load_if_sound(objects, window).await?;
             let seen = self.windows.get_mut(&window);
             seen.into_iter().for_each(|rec| rec.first_seen_ms = rec.first_seen_ms.or(Some(now_ms)));
         }
@@ -214,7 +236,7 @@ impl State {
         let Some(created_ms) = self.created_ms else { return Ok(()) };
         let mut window = self.next_to_close.unwrap_or(Window::of_ms(created_ms));
         while now_ms >= window.start_ms() + close_after_ms {
-            self.load(objects, window).await?;
+            self.load_if_sound(objects, window).await?;
             window = window.next();
             self.next_to_close = Some(window);
         }
@@ -230,6 +252,20 @@ impl State {
     pub(crate) fn adopt(&mut self, window: Window, seal: Option<SealDoc>) {
         if let (Some(rec), Some(seal)) = (self.windows.get_mut(&window), seal) {
             rec.adopt(seal);
+        }
+    }
+
+    /// As [`Self::load`]; a window with a damaged document is said, counted and left alone, so that it stops no other.
+    async fn load_if_sound(&mut self, objects: &Objects, window: Window) -> Result<(), StoreError> {
+        match self.load(objects, window).await {
+            Err(error @ StoreError::Data { .. }) => {
+                if self.damaged.insert(window) {
+                    tracing::error!(%window, %error, "a document of this window is damaged; nothing is decided for it");
+                    metrics::counter!("tailors_control_damaged_windows_total").increment(1);
+                }
+                Ok(())
+            }
+            other => other,
         }
     }
 

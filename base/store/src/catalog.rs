@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub seals: BTreeMap<(Window, u32), SealKind>,
     /// Windows of which a done mark holds at this number.
     pub done: BTreeSet<Window>,
+    /// Windows with a seal or done mark that can't be read, and why: their points are all there, whether they are complete is not known.
+    pub doubtful: BTreeMap<Window, String>,
     /// Windows that are known to have points or a seal, though nothing of them may be published.
     pub known: BTreeSet<Window>,
 }
@@ -189,7 +191,8 @@ impl State {
         let open = open.into_iter().map(|window| (window, self.following.remove(&window).unwrap_or_default()));
         let reads = stream::iter(open.collect::<Vec<_>>()).map(|(window, following)| follow(objects, window, following));
         let read: Vec<_> = reads.buffered(FETCH_AHEAD).try_collect().await?;
-        for (window, following, seals) in read {
+        for (window, following, seals, damage) in read {
+            next.doubtful.extend(damage.map(|why| (window, why)));
             next.seals.extend(seals.into_iter().map(|(k, kind)| ((window, k), kind)));
             if following.dones.iter().any(|done| self.holds(window, done)) {
                 next.done.insert(window);
@@ -207,13 +210,22 @@ impl State {
     }
 }
 
-/// Reads on in a window's seals, and looks for the done marks that are missing.
-async fn follow(
-    objects: &Objects,
-    window: Window,
-    mut following: Following,
-) -> Result<(Window, Following, Vec<(u32, SealKind)>), StoreError> {
+/// A window, what is followed of it, its new seals, and what stopped the reading: a damaged document.
+type Followed = (Window, Following, Vec<(u32, SealKind)>, Option<String>);
+
+/// Reads on in a window as far as its documents are sound.
+async fn follow(objects: &Objects, window: Window, mut following: Following) -> Result<Followed, StoreError> {
     let mut kinds = Vec::new();
+    let damage = match read_on(objects, window, &mut following, &mut kinds).await {
+        Ok(()) => None,
+        Err(error @ StoreError::Data { .. }) => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    Ok((window, following, kinds, damage))
+}
+
+/// Reads on in a window's seals, and looks for the done marks that are missing.
+async fn read_on(objects: &Objects, window: Window, following: &mut Following, kinds: &mut Vec<(u32, SealKind)>) -> Result<(), StoreError> {
     while let Some(seal) = seals::get(objects, window, following.last_k + 1).await? {
         following.last_k = seal.k;
         kinds.push((seal.k, seal.kind));
@@ -227,7 +239,7 @@ async fn follow(
             following.dones.push(done);
         }
     }
-    Ok((window, following, kinds))
+    Ok(())
 }
 
 /// Windows before the creation of the store that have a seal: they have points.

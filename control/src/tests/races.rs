@@ -105,3 +105,36 @@ async fn the_loop_can_be_spawned_and_ends_when_told_to() {
     stop.send_replace(true);
     assert!(running.await.expect("no panic").is_ok());
 }
+
+#[tokio::test]
+async fn a_shard_that_can_not_be_built_takes_no_early_looks_from_the_others() {
+    let start = T * 1_000;
+    let mut bench = Bench::new(start, start, Settings::for_up(), Some(JobError::Bug("a damaged raw file".to_owned()))).await;
+    bench.capture(window(), 10, start).await;
+    bench.settle().await;
+    bench.clock.set_ms(start + 20_000);
+    bench.settle().await;
+    assert_eq!(bench.newest(window()).await.map(|seal| seal.k), Some(1));
+    bench.capture(window(), 10, start + 21_000).await;
+    bench.clock.set_ms(start + 60_000);
+    bench.settle().await;
+    assert_eq!(bench.newest(window()).await.map(|seal| (seal.k, seal.kind)), Some((2, SealKind::Provisional)));
+}
+
+#[tokio::test]
+async fn a_damaged_document_of_one_window_stops_no_other() {
+    let start = T * 1_000;
+    let mut bench = Bench::new(start, start, Settings::for_up(), None).await;
+    bench.objects.put_data(&key::seal(window(), 1), Bytes::from_static(b"no document")).await.expect("put");
+    bench.capture(window(), 10, start).await;
+    bench.capture(window().next(), 10, start).await;
+    bench.settle().await;
+    bench.clock.set_ms(start + 20_000);
+    bench.settle().await;
+    assert_eq!(bench.generations(window().next()).await.len(), 1);
+    assert!(bench.generations(window()).await.is_empty(), "nothing is decided on a guess");
+    let catalog = tailors_store::catalog::Catalog::new(bench.objects.clone());
+    let snapshot = catalog.snapshot(0, start + 20_000).await.expect("queries of other windows go on");
+    assert!(snapshot.doubtful.contains_key(&window()) && !snapshot.is_complete(window()));
+    assert_eq!(snapshot.of_window(window().next()).count(), 1);
+}

@@ -222,12 +222,25 @@ impl PinnedSource for Pinned {
             if !self.snapshot.is_complete(window) {
                 coverage.notes.push(format!("window {} is open: its data so far, {kind} seal, generation {}", rfc3339(window), manifest.g));
             }
+            if !manifest.holes.is_empty() {
+                let lost: u64 = manifest.holes.iter().map(|(_, _, start, next)| next - start).sum();
+                coverage
+                    .notes
+                    .push(format!("window {}: up to {lost} records of the log were lost before they were captured", rfc3339(window)));
+            }
+            if !manifest.quarantined.is_empty() {
+                let files = manifest.quarantined.len();
+                coverage.notes.push(format!("window {}: {files} damaged raw files are left out", rfc3339(window)));
+            }
             coverage.used.push(UsedGeneration {
                 window_ms: window.start_ms(),
                 shard: shard.to_string(),
                 generation: manifest.g,
                 seal: kind.to_owned(),
             });
+        }
+        for (window, why) in self.snapshot.doubtful.iter().filter(|(window, _)| window.start_ms() < to_ms && window.end_ms() > from_ms) {
+            coverage.notes.push(format!("window {}: {why}; whether it is complete is not known", rfc3339(*window)));
         }
         let built: BTreeSet<i64> = coverage.used.iter().map(|used| used.window_ms).collect();
         let waiting = self.snapshot.seals.keys().map(|(window, _)| *window).chain(self.snapshot.known.iter().copied());
