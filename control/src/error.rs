@@ -39,6 +39,13 @@ pub enum ControlError {
     Bug(String),
 }
 
+impl ControlError {
+    /// Whether what is on the disk is not known any more: an fsync failed, in the log or in the store.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Fatal(_)) | Self::Log(LogError::Fatal(_)))
+    }
+}
+
 impl From<FormatError> for ControlError {
     fn from(error: FormatError) -> Self {
         Self::Bug(error.to_string())

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailors_format::doc::{ManifestDoc, SealDoc, SealKind};
+use sha2::{Digest, Sha256};
+use tailors_format::doc::{ManifestDoc, PlanReason, SealDoc, SealKind};
 use tailors_model::{ShardId, Window};
-use tailors_store::routes;
+use tailors_store::{StoreError, routes};
 
 use crate::plan::{self, Step};
 use crate::state::{Job, State};
@@ -166,10 +167,16 @@ impl Control {
         for (shard, input) in below.shards.iter().filter(|(shard, _)| only.is_none_or(|only| only == **shard)) {
             let shard = *shard;
             state.load_shard(objects, window, shard).await?;
-            if unparked.insert(shard) {
+            let first_look = unparked.insert(shard);
+            if first_look {
                 self.unpark(&mut state, window, shard);
             }
             self.advance(&mut state, window, false).await?;
+            if first_look && self.scrub(&mut state, (window, shard), seal).await? {
+                built.insert(shard);
+                waiting = true;
+                continue;
+            }
             match self.shard_step(&mut state, (window, shard), seal, &input.digest).await? {
                 Some(manifest) => {
                     let built = built.contains(&shard);
@@ -206,10 +213,30 @@ impl Control {
             let base = plan::base(&known.decided).filter(|base| state.feed.holds(at.1, at.0, base.g));
             return Ok(base.cloned());
         }
-        if self.deps().clock.now_ms() >= known.job.not_before_ms {
+        if self.deps().clock.now_ms() >= known.job.not_before_ms && self.running() < self.deps().settings.build_concurrency {
             self.start(state, at, seal, step).await?;
         }
         Ok(None)
+    }
+
+    /// Reads the files of a generation that satisfies the seal; tells whether one is lost or damaged, so that a build in its place was started.
+    async fn scrub(&self, state: &mut State, at: (Window, ShardId), seal: &SealDoc) -> Result<bool, ControlError> {
+        let known = state.windows.get(&at.0).and_then(|rec| rec.shards.get(&at.1));
+        let Some(known) = known.filter(|known| !known.job.running && known.plan.is_none()) else { return Ok(false) };
+        let Some(base) = plan::base(&known.decided).filter(|base| base.k >= seal.k) else { return Ok(false) };
+        for file in base.files.clone() {
+            let why = match self.deps().objects.get(&file.key).await {
+                Ok(bytes) if sha256(&bytes) == file.hash => continue,
+                Ok(_) => "holds other bytes than were built".to_owned(),
+                Err(error @ (StoreError::NotFound(_) | StoreError::Data { .. })) => error.to_string(),
+                Err(error) => return Err(error.into()),
+            };
+            tracing::error!(window = %at.0, shard = %at.1, file = file.key, why, "a stored file is damaged; it is built anew from raw");
+            metrics::counter!("tailors_control_scrubbed_total").increment(1);
+            self.start(state, at, seal, Step::Build(PlanReason::Scrub)).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn unpark(&self, state: &mut State, window: Window, shard: ShardId) {
@@ -263,6 +290,11 @@ impl Control {
             ))),
         }
     }
+}
+
+/// SHA-256 in hex, as manifests name it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a seal by hand means, in sentences.

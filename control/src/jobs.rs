@@ -69,7 +69,7 @@ impl Control {
     }
 
     /// Builds that run now.
-    fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         while jobs.try_join_next().is_some() {}
         jobs.len()

@@ -121,11 +121,11 @@ impl Node {
             accept_holes: self.settings.log.accept_holes,
         };
         let stop = shutdown.clone();
-        roles.spawn(
-            async move { tailors_capture::run(capture, stop).await.map_err(|error| Failure::unavailable(format!("capture: {error}"))) },
-        );
+        roles.spawn(async move {
+            tailors_capture::run(capture, stop).await.map_err(|error| role_failure(format!("capture: {error}"), error.is_fatal()))
+        });
         let (control, stop) = (self.control.clone(), shutdown.clone());
-        roles.spawn(async move { control.run(stop).await.map_err(|error| Failure::unavailable(format!("control: {error}"))) });
+        roles.spawn(async move { control.run(stop).await.map_err(|error| role_failure(format!("control: {error}"), error.is_fatal())) });
         let (log, mut stop) = (self.log.clone(), shutdown.clone());
         roles.spawn(async move {
             tokio::select! {
@@ -142,6 +142,12 @@ impl Node {
             tracing::warn!(%error, "closing the log");
         }
     }
+}
+
+/// Why a role ended; `fatal`: an fsync failed.
+fn role_failure(message: String, fatal: bool) -> Failure {
+    let (message, exit) = if fatal { (format!("TLR-4003: {message}"), Exit::Fsync) } else { (message, Exit::Unavailable) };
+    Failure { message, exit }
 }
 
 fn log_failure(error: LogError) -> Failure {

@@ -138,3 +138,25 @@ async fn a_damaged_document_of_one_window_stops_no_other() {
     assert!(snapshot.doubtful.contains_key(&window()) && !snapshot.is_complete(window()));
     assert_eq!(snapshot.of_window(window().next()).count(), 1);
 }
+
+#[tokio::test]
+async fn a_lost_chunk_file_is_built_anew_by_hand() {
+    let start = T * 1_000;
+    let mut bench = Bench::new(start, start + 8 * HOUR_MS, Settings { provisional: false, ..Settings::for_up() }, None).await;
+    bench.capture(window(), 10, start).await;
+    bench.settle().await;
+    let first = bench.generations(window()).await;
+    assert_eq!(first.len(), 1);
+    let (stop, stopped) = watch::channel(false);
+    let control = bench.control.clone();
+    let running = tokio::spawn(async move { control.run(stopped).await });
+    let build = || async { bench.control.build_window(window(), None).await.expect("built").shards[0].generation };
+    assert_eq!(build().await, 1, "nothing is wrong yet");
+    bench.objects.delete(&first[0].files[0].key).await.expect("lost");
+    assert_eq!(build().await, 2);
+    assert_eq!(build().await, 2, "and that is whole");
+    let second = &bench.generations(window()).await[1];
+    assert_eq!((second.k, second.base_g, second.counts.written), (first[0].k, 1, 10));
+    stop.send_replace(true);
+    running.await.expect("joined").expect("ended well");
+}

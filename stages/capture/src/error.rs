@@ -46,3 +46,10 @@ pub enum CaptureError {
     #[error("bug in capture: {0}")]
     Bug(#[from] FormatError),
 }
+
+impl CaptureError {
+    /// Whether what is on the disk is not known any more: an fsync failed, in the log or in the store.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Fatal(_)) | Self::Log(LogError::Fatal(_)))
+    }
+}
