@@ -2,7 +2,7 @@
 //!
 //! Invariant: whoever has a `Node` holds the directory's lock, so the old process is gone and its jobs may be taken over at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +92,7 @@ impl Node {
         routes::init(&objects, MOD_COUNT).await?;
         let log = open_log(dir, &settings, epoch, &clock, &objects, &writer).await?;
         let (flush_to, _) = watch::channel(BTreeMap::new());
+        let (captured_windows, _) = watch::channel(BTreeSet::new());
         let control = Control::new(ControlDeps {
             log: log.clone(),
             objects: objects.clone(),
@@ -101,8 +102,9 @@ impl Node {
             writer: writer.clone(),
             run_build: builder(&objects, &clock, &settings, dir.spill(), &writer),
             flush_to: flush_to.clone(),
+            captured_windows: captured_windows.clone(),
         });
-        let catalog = Arc::new(Catalog::new(objects.clone()));
+        let catalog = Arc::new(Catalog::beside_control(objects.clone(), captured_windows.subscribe()));
         // Builds of this process must be visible when `tailors build` returns; the local feed costs one look at a file.
         let source = SourceSettings { snapshot_age_ms_max: 0, ..settings.query.source };
         let source = Arc::new(ChunkSource::new(catalog, objects.clone(), source));

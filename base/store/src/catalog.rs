@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tailors_format::doc::{DoneDoc, ManifestDoc, ManifestKind, SealKind};
 use tailors_format::{FormatError, key};
 use tailors_model::{ShardId, Window};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::feed::FeedView;
 use crate::objects::{Objects, StoreError};
@@ -84,6 +84,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Catalog {
     objects: Objects,
+    /// Windows with captured points, as control of this process sees them; readers elsewhere know only of seals.
+    captured: Option<watch::Receiver<BTreeSet<Window>>>,
     state: Mutex<State>,
 }
 
@@ -108,7 +110,12 @@ struct Following {
 impl Catalog {
     /// Reads nothing yet.
     pub fn new(objects: Objects) -> Self {
-        Self { objects, state: Mutex::default() }
+        Self { objects, captured: None, state: Mutex::default() }
+    }
+
+    /// As [`Self::new`], told by control which windows have points: none of them counts as complete before its first seal.
+    pub fn beside_control(objects: Objects, captured: watch::Receiver<BTreeSet<Window>>) -> Self {
+        Self { objects, captured: Some(captured), state: Mutex::default() }
     }
 
     /// A snapshot that was taken at most `max_age_ms` before `now_ms` (Unix milliseconds), a new one when the last is older. With 0 it holds
@@ -117,7 +124,8 @@ impl Catalog {
         let mut state = self.state.lock().await;
         let fresh = state.as_of_ms.is_some_and(|as_of| (0..max_age_ms).contains(&(now_ms - as_of)));
         if !fresh {
-            state.refresh(&self.objects, now_ms).await?;
+            let captured = self.captured.as_ref().map(|captured| captured.borrow().clone()).unwrap_or_default();
+            state.refresh(&self.objects, captured, now_ms).await?;
             state.as_of_ms = Some(now_ms);
         }
         Ok(state.snapshot.clone())
@@ -125,7 +133,7 @@ impl Catalog {
 }
 
 impl State {
-    async fn refresh(&mut self, objects: &Objects, now_ms: i64) -> Result<(), StoreError> {
+    async fn refresh(&mut self, objects: &Objects, captured: BTreeSet<Window>, now_ms: i64) -> Result<(), StoreError> {
         let mut next = Snapshot::clone(&self.snapshot);
         if next.store_created_ms.is_none() {
             next.store_created_ms = registry::store_created_ms(objects).await?;
@@ -136,6 +144,7 @@ impl State {
         // Done marks are read after the feed was pinned: one that names a later generation doesn't hold at this number.
         self.follow_seals(objects, &mut next, now_ms).await?;
         next.known = known_before(objects, next.store_created_ms).await?;
+        next.known.extend(captured);
         if next != *self.snapshot {
             self.snapshot = Arc::new(next);
         }

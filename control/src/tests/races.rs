@@ -160,3 +160,19 @@ async fn a_lost_chunk_file_is_built_anew_by_hand() {
     stop.send_replace(true);
     running.await.expect("joined").expect("ended well");
 }
+
+#[tokio::test]
+async fn a_window_of_the_past_is_not_complete_while_its_points_wait_for_a_seal() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    let catalog = tailors_store::catalog::Catalog::beside_control(bench.objects.clone(), bench.captured_windows.subscribe());
+    bench.settle().await;
+    assert!(catalog.snapshot(0, created).await.expect("reads").is_complete(window()), "nothing was sent for it");
+    bench.capture(window(), 10, created).await;
+    bench.settle().await;
+    assert_eq!(bench.newest(window()).await, None, "points may still flow");
+    assert!(!catalog.snapshot(0, created).await.expect("reads").is_complete(window()));
+    bench.clock.set_ms(created + 20_000);
+    bench.settle().await;
+    assert!(catalog.snapshot(0, created + 20_000).await.expect("reads").is_complete(window()));
+}
