@@ -21,6 +21,9 @@ impl Place {
 /// The calls of a query that were not asked for yet, by name.
 pub(super) struct Places(BTreeMap<String, VecDeque<Place>>);
 
+/// A word in lower case and where it begins.
+type Word = (String, usize);
+
 /// A bracket that is open.
 enum Open {
     /// Of this call.
@@ -36,7 +39,7 @@ impl Places {
         let mut calls: Vec<(String, Place)> = Vec::new();
         let mut open: Vec<Open> = Vec::new();
         // The word before the next bracket, and the aggregation whose `by` or `without` it may be.
-        let (mut word, mut aggregation): (Option<(String, usize)>, Option<(String, usize)>) = (None, None);
+        let (mut word, mut aggregation): (Option<Word>, Option<Word>) = (None, None);
         let mut at = 0;
         while let Some(c) = query[at..].chars().next() {
             let end = at + super::plan::token_end(&query[at..]);
