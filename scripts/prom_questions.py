@@ -152,7 +152,7 @@ rate(temp[5m]) + temp[5m] | 1 + "a" | "a" + 1 | temp and 1 | 1 or 1 | temp == bo
 temp[5m:1m:1m] | temp[5m][5m] | sum(temp)[5m] | temp @ foo | temp @ temp | temp offset 1m offset 2m | sum(temp) offset 5m | vector(temp) | scalar(1) | time(1) | round(temp, temp) | clamp(temp) | temp + on(a) group_left(a) temp | temp and on(a) group_left temp | 1 + on(a) 1 | temp + ignoring(a) 1 | temp > on() bool 1
 rate(temp[5m] offset 1m) | avg_over_time(temp[5m] offset -1m) | sum_over_time(odd{kind="big"}[5m]) | avg_over_time(odd{kind="big"}[5m]) | stddev_over_time(odd{kind="big"}[5m]) | sum_over_time(odd{kind="inf"}[1m]) | avg_over_time(odd{kind="const"}[10m]) | min_over_time(odd{kind="nan"}[5m]) | avg_over_time({__name__=~"temp|jitter"}[5m])
 """ + r"""
-temp{host="a"} # comment | temp{'host'='a'} | temp{host="\x61"} | temp{host=`a`} | {"temp", host="a"} | {"temp"} | temp{"host"="a"} | sum by ("job") (req_total) | temp{host=~"a|b",} | 1 +
+temp{host="a"} # comment | rate( # no counter\n  temp [5m] ) | quantile by (job) (1.5, rate(up[2m])) | sum(rate({__name__=~"up|temp|ints"}[2m])) by (rate) / QUANTILE without (job) (  -0.5, increase((up)[2m:])) | temp{'host'='a'} | temp{host="\x61"} | temp{host=`a`} | {"temp", host="a"} | {"temp"} | temp{"host"="a"} | sum by ("job") (req_total) | temp{host=~"a|b",} | 1 +
 temp{host=~"^a$"} | temp{host=~"a$|b"} | temp{host=~""} | temp{host!~""} | temp{host=~".*"} | temp{host!~".*"} | temp{host!=""} | req_total{job="api" , instance='1'} | rate(req_total[1m]) > 0.5 | ((temp)) | sum((temp)) | temp[1m1s] | temp[1d] | count_over_time(temp[1w]) | count_over_time(temp[100ms])
 """
 

@@ -1,8 +1,10 @@
 //! Prometheus' own answers, recorded by `scripts/prom-diff --record`, against ours to the same questions about the same points: from chunk files
-//! of two windows, over HTTP. Equal means: status, error type, result type, label sets, times, values (as text, else to a relative 1e-12), and
-//! order where Prometheus defines one.
+//! of two windows, over HTTP. Equal means: status, error type, result type, label sets, times, values (as text, else to a relative 1e-12), order
+//! where Prometheus defines one, warnings and infos.
 
 mod store;
+
+use std::collections::BTreeSet;
 
 use axum::http::Method;
 use serde_json::Value;
@@ -56,6 +58,17 @@ fn difference(question: &Value, reply: &Reply) -> Option<String> {
     let wanted = &question["answer"];
     if wanted["status"] != reply.status || wanted["errorType"] != reply.json["errorType"] {
         return Some(format!("status {} {}: {}", reply.status, reply.json["errorType"], reply.json["error"]));
+    }
+    for part in ["warnings", "infos"] {
+        let texts = |from: &Value| {
+            let texts = from[part].as_array().into_iter().flatten().map(Value::to_string);
+            // The one annotation that is not written here.
+            texts.filter(|text| !text.contains("needed to be fixed for monotonicity")).collect::<BTreeSet<_>>()
+        };
+        let (theirs, ours) = (texts(wanted), texts(&reply.json));
+        if theirs != ours && reply.status == 200 {
+            return Some(format!("{part}: wanted {theirs:?}\n       got {ours:?}"));
+        }
     }
     let (a, b) = (&wanted["data"], &reply.json["data"]);
     let (theirs, ours) = (&a["result"], &b["result"]);

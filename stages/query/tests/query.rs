@@ -379,3 +379,38 @@ async fn overlapping_windows_equal_each_by_itself() {
         }
     }
 }
+
+/// A range query is cut into tiles, over series or over steps; an instant one is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn tiles_do_not_show() {
+    let long: Vec<(i64, f64)> = (0..600_000).map(|i| (i * 10_000, ((i * 7_919) % 1_009) as f64 / 4.0)).collect();
+    let mut memory = Memory::default().add("long".to_owned(), Vec::new(), long.clone());
+    for i in 0..12 {
+        let points = long.iter().skip(i * 1_000).take(60_000).copied().collect();
+        memory = memory.add("wide".to_owned(), vec![Tag::pair("i".to_owned(), i.to_string())], points);
+    }
+    let context = memory.context();
+    let (step_ms, end_ms) = (3_600_000, 5_999_000_000);
+    for query in [
+        "avg_over_time(long[25m])",
+        "rate(long[7m] offset 3m)",
+        "long",
+        "quantile_over_time(scalar(long) / 300, long[5m])",
+        "sum(rate(wide[1h])) by (i)",
+        "wide",
+    ] {
+        let answer = eval_range(&context, query, 0, end_ms, step_ms).await.expect(query);
+        let Value::Matrix(series) = answer.value else { panic!("{query}") };
+        for at_ms in (0..=end_ms).step_by(step_ms as usize * 37) {
+            let Value::Vector(wanted) = eval_instant(&context, query, at_ms).await.expect(query).value else { panic!("{query}") };
+            let found = series.iter().filter_map(|(labels, points)| {
+                let (_, value) = points.iter().find(|(time, _)| *time == at_ms)?;
+                Some((labels.clone(), at_ms, *value))
+            });
+            let found: Vec<_> = found.collect();
+            let text = |samples: &[(tailors_query::promql::Labels, i64, f64)]| format!("{samples:?}");
+            assert_eq!(text(&found), text(&wanted), "{query} at {at_ms}");
+        }
+        assert!(series.iter().map(|(_, points)| points.len()).sum::<usize>() > 150, "{query}");
+    }
+}

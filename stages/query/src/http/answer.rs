@@ -50,6 +50,7 @@ pub(super) fn query(mut answer: Answer, limit: usize, stats: Option<Stats>, byte
         .partial
         .iter()
         .map(|(from, to, why)| format!("partial answer: [{from}, {to}) ms can't be read: {why} [{}]", error::DATA))
+        .chain(std::mem::take(&mut answer.warnings))
         .collect();
     let most = if limit == 0 { usize::MAX } else { limit };
     let found = match &mut answer.value {
@@ -101,6 +102,9 @@ pub(super) fn query(mut answer: Answer, limit: usize, stats: Option<Stats>, byte
     out.push_str("},");
     if !warnings.is_empty() {
         out.push_str(&format!("\"warnings\":{},", json!(warnings)));
+    }
+    if !answer.infos.is_empty() {
+        out.push_str(&format!("\"infos\":{},", json!(answer.infos)));
     }
     out.push_str(&format!("\"tailors\":{tailors}}}"));
     body(StatusCode::OK, out)

@@ -7,9 +7,11 @@ use futures::future::BoxFuture;
 use tailors_model::source::PartialRange;
 
 use super::aggregate::{self, Aggregation};
+use super::annotations::Annotations;
 use super::labels::Labels;
 use super::load::Fold;
 use super::over_time::{RangeFunction, Slide};
+use super::places::Place;
 use super::plan::{At, Node, Range, RangeInput, Shift};
 use super::selector::{Grid, Look, Selector};
 use super::value::{ABSENT, Value, is_absent};
@@ -58,7 +60,8 @@ pub(super) async fn run(context: &Context, plan: &Node, grid: Grid, is_instant: 
     tally.partial.sort();
     tally.partial.dedup();
     let (points_read, values_held) = (tally.points, tally.bytes / 8);
-    Ok(Answer { value, feed: context.source.feed(), coverage, partial: tally.partial, points_read, values_held })
+    let (warnings, infos) = tally.annotations.shown();
+    Ok(Answer { value, feed: context.source.feed(), coverage, partial: tally.partial, warnings, infos, points_read, values_held })
 }
 
 /// The answer in Prometheus' order: a range query's by labels, an instant one's as it came.
@@ -132,6 +135,7 @@ pub(super) struct Tally {
     pub(super) read: Option<(i64, i64)>,
     pub(super) notes: Vec<String>,
     pub(super) partial: Vec<PartialRange>,
+    annotations: Annotations,
 }
 
 pub(super) struct Evaluation<'a> {
@@ -158,20 +162,21 @@ impl Evaluation<'_> {
                 Node::Range(_) => {
                     return Err(QueryError::bad(error::PARSE, "parse error: unexpected range vector"));
                 }
-                Node::OverTime { function, arguments, range } => {
+                Node::OverTime { function, arguments, range, place } => {
                     let mut scalars = Vec::with_capacity(arguments.len());
                     for argument in arguments {
                         scalars.push(self.scalar(argument, grid).await?);
                     }
-                    Evaluated::Vector(self.over_time(*function, scalars, range, grid).await?)
+                    Evaluated::Vector(self.over_time(*function, scalars, range, grid, place).await?)
                 }
-                Node::Call { function, arguments } => self.call(*function, arguments, grid).await?,
-                Node::Aggregate { aggregation, parameter, input, by, labels } => {
+                Node::Call { function, arguments, place } => self.call(*function, arguments, grid, place).await?,
+                Node::Aggregate { aggregation, parameter, input, by, labels, place } => {
                     let parameter = match parameter {
                         Some(parameter) => Some(self.node(parameter, grid).await?),
                         None => None,
                     };
                     let input = unique(self.vector(input, grid).await?, None)?;
+                    self.tally().annotations.aggregate(*aggregation, parameter.as_ref(), place);
                     Evaluated::Vector(aggregated(*aggregation, parameter, &input, grid, *by, labels)?)
                 }
                 Node::Binary { .. } => self.binary(node, grid).await?,
@@ -225,7 +230,7 @@ impl Evaluation<'_> {
         })
     }
 
-    async fn call(&self, function: functions::Function, arguments: &[Node], grid: Grid) -> Result<Evaluated, QueryError> {
+    async fn call(&self, function: functions::Function, arguments: &[Node], grid: Grid, place: &Place) -> Result<Evaluated, QueryError> {
         let mut evaluated = Vec::with_capacity(arguments.len());
         for argument in arguments {
             evaluated.push(self.node(argument, grid).await?);
@@ -234,6 +239,7 @@ impl Evaluation<'_> {
             Some(Node::Instant { selector, .. }) => selector.equalities(),
             _ => Labels::default(),
         };
+        self.tally().annotations.call(function, &evaluated, place, self.query.steps > 1);
         super::call::apply(function, evaluated, labels, (grid, self.query), nameless)
     }
 
@@ -262,6 +268,7 @@ impl Evaluation<'_> {
         arguments: Vec<Vec<f64>>,
         range: &Range,
         grid: Grid,
+        place: &Place,
     ) -> Result<Vec<Column>, QueryError> {
         let mut times = self.shifted(range.shift, grid);
         if !arguments.is_empty() {
@@ -272,7 +279,7 @@ impl Evaluation<'_> {
             smoothing_factors(&arguments)?;
         }
         let range_ms = range.range_ms;
-        let fold = Fold::Slide(Slide { function, times, range_ms, evaluated: grid, arguments });
+        let fold = Fold::Slide(Slide { function, times, range_ms, evaluated: grid, arguments: arguments.clone() });
         let (columns, equalities) = match &range.input {
             RangeInput::Points(selector) => (self.load(selector, range_ms, fold).await?, selector.equalities()),
             RangeInput::Subquery(node, step_ms) => {
@@ -281,10 +288,13 @@ impl Evaluation<'_> {
                     let (timestamps, values): (Vec<i64>, Vec<f64>) = points_of(&column.values, inner).unzip();
                     Column { labels: column.labels, values: fold.of(&timestamps, &values) }
                 };
-                (columns.into_iter().map(fold).collect(), Labels::default())
+                let columns: Vec<Column> = columns.into_iter().map(fold).collect();
+                (columns.into_iter().filter(has_values).collect(), Labels::default())
             }
         };
         let columns = spread(columns, grid.steps);
+        let is_subquery = matches!(range.input, RangeInput::Subquery(..));
+        self.tally().annotations.over_time(function, &arguments, &columns, place, is_subquery);
         if function == RangeFunction::AbsentInput {
             return Ok(functions::absent(&columns, equalities, grid.steps));
         }
@@ -342,6 +352,11 @@ impl Evaluation<'_> {
         );
         Err(QueryError::execution(error::MEMORY, text))
     }
+}
+
+/// Whether a column has a value at any step.
+pub(super) fn has_values(column: &Column) -> bool {
+    column.values.iter().any(|value| !is_absent(*value))
 }
 
 /// Factors of double_exponential_smoothing lie between 0 and 1.

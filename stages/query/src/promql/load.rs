@@ -63,14 +63,14 @@ impl Fold {
 
 enum Folding {
     Look(Looker),
-    Slide(Slider),
+    Slide(Box<Slider>),
 }
 
 impl Folding {
     fn of(fold: &Fold) -> Self {
         match fold {
             Fold::Look(_) => Self::Look(Looker::default()),
-            Fold::Slide(_) => Self::Slide(Slider::default()),
+            Fold::Slide(_) => Self::Slide(Box::default()),
         }
     }
 

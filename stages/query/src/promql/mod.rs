@@ -4,6 +4,7 @@
 //! batches of series, and windows slide over them by index. `plan` knows the grammar, `eval` the order of work, the other modules are pure.
 
 pub(crate) mod aggregate;
+mod annotations;
 pub(crate) mod binary;
 mod call;
 mod dates;
@@ -15,6 +16,7 @@ pub mod labels;
 mod load;
 pub(crate) mod over_time;
 mod pieces;
+mod places;
 pub(crate) mod plan;
 pub(crate) mod rate;
 pub(crate) mod selector;
@@ -54,6 +56,10 @@ pub struct Answer {
     pub coverage: Coverage,
     /// Ranges that could not be read.
     pub partial: Vec<PartialRange>,
+    /// Prometheus' annotations: what is wrong with the query or its data.
+    pub warnings: Vec<String>,
+    /// And what may be.
+    pub infos: Vec<String>,
     /// Points read from the source.
     pub points_read: u64,
     /// Numbers that intermediate results and raw points took.

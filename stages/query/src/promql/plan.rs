@@ -9,6 +9,7 @@ use super::binary::Operator;
 use super::functions::Function;
 use super::gate;
 use super::over_time::RangeFunction;
+use super::places::{Place, Places};
 use super::selector::Selector;
 use crate::error::{self, QueryError};
 
@@ -70,9 +71,9 @@ pub(crate) enum Node {
     Text(String),
     Instant { selector: Selector, shift: Shift, as_time: bool },
     Range(Range),
-    OverTime { function: RangeFunction, arguments: Vec<Node>, range: Range },
-    Call { function: Function, arguments: Vec<Node> },
-    Aggregate { aggregation: Aggregation, parameter: Option<Box<Node>>, input: Box<Node>, by: bool, labels: Vec<String> },
+    OverTime { function: RangeFunction, arguments: Vec<Node>, range: Range, place: Place },
+    Call { function: Function, arguments: Vec<Node>, place: Place },
+    Aggregate { aggregation: Aggregation, parameter: Option<Box<Node>>, input: Box<Node>, by: bool, labels: Vec<String>, place: Place },
     Binary { operator: Operator, returns_bool: bool, matching: Matching, left: Box<Node>, right: Box<Node> },
     Negate(Box<Node>),
 }
@@ -81,7 +82,7 @@ pub(crate) enum Node {
 pub(crate) fn plan(query: &str, experimental: bool) -> Result<Node, QueryError> {
     let expr = parse(query)?;
     gate::check(&expr, experimental)?;
-    lower(&expr)
+    lower(&expr, &mut Places::of(query))
 }
 
 /// Parses a query only.
@@ -92,20 +93,13 @@ pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
 
 /// The query with numbers like `1_000` as the parser knows them; strings, comments and names are left alone.
 fn without_underscores(query: &str) -> String {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.');
     let mut out = String::with_capacity(query.len());
     let mut rest = query;
     while let Some(c) = rest.chars().next() {
-        let end = match c {
-            '"' | '\'' | '`' => string_end(rest, c),
-            '#' => rest.find('\n').unwrap_or(rest.len()),
-            c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
-            c => c.len_utf8(),
-        };
-        let (word, after) = rest.split_at(end);
+        let (word, after) = rest.split_at(token_end(rest));
         let is_number = c.is_ascii_digit() && word.chars().all(|c| c.is_ascii_digit() || "_.eE".contains(c));
-        let separates =
-            |at: usize| word[at + 1..].starts_with(|c: char| c.is_ascii_digit()) && word[..at].ends_with(|c: char| c.is_ascii_digit());
+        let is_digit = |c: char| c.is_ascii_digit();
+        let separates = |at: usize| word[at + 1..].starts_with(is_digit) && word[..at].ends_with(is_digit);
         if is_number && word.match_indices('_').all(|(at, _)| separates(at)) {
             out.extend(word.chars().filter(|c| *c != '_'));
         } else {
@@ -114,6 +108,18 @@ fn without_underscores(query: &str) -> String {
         rest = after;
     }
     out
+}
+
+/// Bytes of the string, comment, word or other character that a text begins with.
+pub(super) fn token_end(text: &str) -> usize {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.');
+    match text.chars().next() {
+        None => 0,
+        Some(quote @ ('"' | '\'' | '`')) => string_end(text, quote),
+        Some('#') => text.find('\n').unwrap_or(text.len()),
+        Some(c) if is_word(c) => text.find(|c| !is_word(c)).unwrap_or(text.len()),
+        Some(c) => c.len_utf8(),
+    }
 }
 
 /// Bytes of the string that a text begins with; all of the text when it does not end.
@@ -157,12 +163,12 @@ fn instant(selector: &VectorSelector) -> (Selector, Shift) {
     (Selector::new(selector.name.as_deref(), &selector.matchers), shift)
 }
 
-fn lower(expr: &Expr) -> Result<Node, QueryError> {
+fn lower(expr: &Expr, places: &mut Places) -> Result<Node, QueryError> {
     Ok(match expr {
         Expr::NumberLiteral(number) => Node::Number(number.val),
         Expr::StringLiteral(text) => Node::Text(text.val.clone()),
-        Expr::Paren(paren) => lower(&paren.expr)?,
-        Expr::Unary(unary) => Node::Negate(Box::new(lower(&unary.expr)?)),
+        Expr::Paren(paren) => lower(&paren.expr, places)?,
+        Expr::Unary(unary) => Node::Negate(Box::new(lower(&unary.expr, places)?)),
         Expr::VectorSelector(selector) => {
             let (selector, shift) = instant(selector);
             Node::Instant { selector, shift, as_time: false }
@@ -172,13 +178,14 @@ fn lower(expr: &Expr) -> Result<Node, QueryError> {
             Node::Range(Range { input: RangeInput::Points(selector), shift, range_ms: ms(matrix.range) })
         }
         Expr::Subquery(subquery) => Node::Range(Range {
-            input: RangeInput::Subquery(Box::new(lower(&subquery.expr)?), subquery.step.map(ms)),
+            input: RangeInput::Subquery(Box::new(lower(&subquery.expr, places)?), subquery.step.map(ms)),
             shift: shift(subquery.at.as_ref(), subquery.offset.as_ref()),
             range_ms: ms(subquery.range),
         }),
-        Expr::Call(call) => lower_call(call)?,
+        Expr::Call(call) => lower_call(call, places)?,
         Expr::Aggregate(aggregate) => {
             let name = aggregate.op.to_string();
+            let place = places.next(&name);
             let (by, labels) = match &aggregate.modifier {
                 None => (true, Vec::new()),
                 Some(LabelModifier::Include(labels)) => (true, labels.labels.clone()),
@@ -186,10 +193,11 @@ fn lower(expr: &Expr) -> Result<Node, QueryError> {
             };
             Node::Aggregate {
                 aggregation: Aggregation::named(&name).ok_or_else(|| unknown(&format!("aggregation \"{name}\"")))?,
-                parameter: aggregate.param.as_ref().map(|parameter| lower(parameter).map(Box::new)).transpose()?,
-                input: Box::new(lower(&aggregate.expr)?),
+                parameter: aggregate.param.as_ref().map(|parameter| lower(parameter, places).map(Box::new)).transpose()?,
+                input: Box::new(lower(&aggregate.expr, places)?),
                 by,
                 labels,
+                place,
             }
         }
         Expr::Binary(binary) => {
@@ -198,8 +206,8 @@ fn lower(expr: &Expr) -> Result<Node, QueryError> {
                 operator: Operator::named(&name).ok_or_else(|| unknown(&format!("operator \"{name}\"")))?,
                 returns_bool: binary.return_bool(),
                 matching: matching(binary.modifier.as_ref())?,
-                left: Box::new(lower(&binary.lhs)?),
-                right: Box::new(lower(&binary.rhs)?),
+                left: Box::new(lower(&binary.lhs, places)?),
+                right: Box::new(lower(&binary.rhs, places)?),
             }
         }
         Expr::Extension(_) => return Err(unknown("this extension")),
@@ -229,15 +237,16 @@ fn matching(modifier: Option<&BinModifier>) -> Result<Matching, QueryError> {
     Ok(matching)
 }
 
-fn lower_call(call: &Call) -> Result<Node, QueryError> {
+fn lower_call(call: &Call, places: &mut Places) -> Result<Node, QueryError> {
     let name = call.func.name;
-    let mut arguments = call.args.args.iter().map(|argument| lower(argument)).collect::<Result<Vec<_>, _>>()?;
+    let place = places.next(name);
+    let mut arguments = call.args.args.iter().map(|argument| lower(argument, places)).collect::<Result<Vec<_>, _>>()?;
     if let Some(function) = RangeFunction::named(name) {
         let at = arguments.iter().position(|argument| matches!(argument, Node::Range(_)));
         let Some(Node::Range(range)) = at.map(|at| arguments.remove(at)) else {
             return Err(QueryError::bad(error::PARSE, format!("parse error: expected type range vector in call to function \"{name}\"")));
         };
-        return Ok(Node::OverTime { function, arguments, range });
+        return Ok(Node::OverTime { function, arguments, range, place });
     }
     if name == "timestamp"
         && let [Node::Instant { selector, shift, as_time: false }] = arguments.as_slice()
@@ -245,5 +254,5 @@ fn lower_call(call: &Call) -> Result<Node, QueryError> {
         return Ok(Node::Instant { selector: selector.clone(), shift: *shift, as_time: true });
     }
     let function = Function::named(name).ok_or_else(|| unknown(&format!("function \"{name}\"")))?;
-    Ok(Node::Call { function, arguments })
+    Ok(Node::Call { function, arguments, place })
 }

@@ -407,7 +407,8 @@ impl Selection for ChunkSelection {
                 };
                 if let Err(error) = done {
                     let file = &self.files[file as usize].0.file;
-                    self.unread.note(file.from_ms.max(from_ms), file.to_ms.min(to_ms), error)?;
+                    // As the selection sees it, so that all tiles name the same range.
+                    self.unread.note(file.from_ms.max(self.from_ms), file.to_ms.min(self.to_ms), error)?;
                 }
             }
             Ok(())
