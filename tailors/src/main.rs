@@ -18,7 +18,7 @@ mod time;
 mod truth;
 mod up;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,7 +31,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if matches!(cli.command, Command::Up(_)) { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("TAILORS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    // A log line that can't be written (a full disk) is lost and no more: it must not panic in the thread that wrote it.
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if cli.log_json {
         logs.json().init()
     } else {
@@ -64,7 +69,8 @@ fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            eprintln!("tailors: {}", failure.message);
+            // Nobody may listen; the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "tailors: {}", failure.message);
             failure.exit.into()
         }
     }

@@ -287,6 +287,21 @@ async fn full_tmpfs_is_unavailable_and_goes_on_by_itself() {
 }
 
 #[tokio::test]
+async fn a_writer_that_panics_takes_the_log_with_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = open(dir.path());
+    fill(&log, 4, 100).await;
+    // An index without partitions: the writer's next batch reaches beyond it.
+    log.shared.view().segments.back_mut().expect("a segment").index = Some(Vec::new());
+    let answered = tokio::time::timeout(Duration::from_secs(20), log.append(0, Bytes::from_static(b"x"))).await;
+    assert!(answered.expect("nobody waits for a thread that is gone").is_err());
+    assert!(log.fatal().await.contains("panicked"));
+    assert!(matches!(log.append(0, Bytes::from_static(b"x")).await, Err(LogError::Fatal(_))));
+    let closed = tokio::time::timeout(Duration::from_secs(20), log.close()).await;
+    assert!(closed.expect("ends").is_err());
+}
+
+#[tokio::test]
 async fn a_failed_fsync_is_fatal_and_never_retried() {
     let dir = tempfile::tempdir().expect("dir");
     let log = open(dir.path());
@@ -331,54 +346,4 @@ async fn dropped_indexes_come_back() {
     let start = log.bounds(1).await.expect("bounds").start;
     assert!(start > 0 && start <= 25, "{start}");
     assert!(matches!(log.read(1, 0, 1, 0).await, Err(LogError::OutOfRange { .. })));
-}
-
-/// Figures, by hand: `cargo test -p tailors-store log_figures -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-#[allow(clippy::disallowed_methods, reason = "measures")]
-async fn log_figures() {
-    for (bytes, total, callers) in [(200_000_usize, 1_500_u64, 1_usize), (200_000, 3_000, 16), (16_000, 20_000, 16), (16_000, 20_000, 64)] {
-        let dir = tempfile::tempdir().expect("dir");
-        let log = open_with(dir.path(), EmbeddedLogSettings::default()).expect("opens");
-        let payload = Bytes::from(vec![0x5a; bytes]);
-        let (cpu, begin, fsyncs) = (cpu_ms(), std::time::Instant::now(), log.fsyncs());
-        let tasks: Vec<_> = (0..callers)
-            .map(|caller| {
-                let (log, payload) = (Arc::clone(&log), payload.clone());
-                tokio::spawn(async move {
-                    for _ in 0..total / callers as u64 {
-                        log.append((caller % 4) as u32, payload.clone()).await.expect("appends");
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.expect("joins");
-        }
-        let (seconds, cpu) = (begin.elapsed().as_secs_f64(), cpu_ms() - cpu);
-        let (appends, mb) = (total as f64, total as f64 * bytes as f64 / 1e6);
-        eprintln!(
-            "{bytes} B x {total}, {callers} callers: {:.0} appends/s, {:.0} MB/s, {:.3} CPU-ms/MB, {:.1} appends/fsync",
-            appends / seconds,
-            mb / seconds,
-            cpu / mb,
-            appends / (log.fsyncs() - fsyncs) as f64
-        );
-        let (cpu, begin) = (cpu_ms(), std::time::Instant::now());
-        for partition in 0..callers.min(4) as u32 {
-            let mut position = 0;
-            while position < log.bounds(partition).await.expect("bounds").end {
-                position = log.read(partition, position, 4 << 20, 0).await.expect("reads").next;
-            }
-        }
-        eprintln!("  read back: {:.0} MB/s, {:.3} CPU-ms/MB", mb / begin.elapsed().as_secs_f64(), (cpu_ms() - cpu) / mb);
-    }
-}
-
-/// CPU of this process, user and system, milliseconds.
-fn cpu_ms() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    (fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")) * 10.0
 }

@@ -151,6 +151,23 @@ struct Active {
     allocated: u64,
 }
 
+/// Sees to it that a writer that panics takes the log with it: nobody may wait for a thread that is gone.
+struct Mourner(Arc<Shared>);
+
+impl Drop for Mourner {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.die(LogError::Fatal("the log's writer panicked".to_owned()));
+            let mut queue = self.0.queue();
+            queue.closing = true;
+            // Whoever waits for one of these learns that no answer will come.
+            queue.requests.clear();
+            drop(queue);
+            self.0.done.send_replace(true);
+        }
+    }
+}
+
 /// Lives on its own thread; see the module's header.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -171,6 +188,7 @@ impl Writer {
 
     /// Works until the log is closed.
     pub(super) fn run(mut self) {
+        let _mourner = Mourner(Arc::clone(&self.shared));
         while let Some(requests) = self.gather() {
             if requests.is_empty() {
                 self.covered = true;
