@@ -20,74 +20,111 @@ struct Body<'a> {
     series: Option<Vec<&'a RawValue>>,
 }
 
-#[derive(Deserialize)]
+/// Members are read one by one: what is odd about one must not hide how many points there were, and of which metric.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Series<'a> {
-    #[serde(borrow, default)]
-    metric: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    points: Option<Vec<Point<'a>>>,
-    #[serde(borrow, default)]
-    tags: Option<Vec<Text<'a>>>,
-    #[serde(borrow, default)]
-    resources: Option<Vec<Resource<'a>>>,
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow)]
+    metric: Option<&'a RawValue>,
+    #[serde(borrow)]
+    points: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tags: Option<&'a RawValue>,
+    #[serde(borrow)]
+    resources: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    unit: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
+    unit: Option<&'a RawValue>,
+    #[serde(borrow)]
     interval: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Point<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     value: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Resource<'a> {
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow, rename = "type")]
     kind: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     name: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A JSON object as `T`; serde alone would take an array too, by position.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
+}
+
+/// A member as `T`, the default where it is absent or null; `None` when it is something else.
+fn member<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> Option<T> {
+    raw.map_or(Some(None), |raw| serde_json::from_str::<Option<T>>(raw.get()).ok()).map(Option::unwrap_or_default)
+}
 
 /// Decodes a JSON body; see [`super::decode`].
 pub fn decode(body: &[u8], points_max: usize, scratch: &mut DecodeScratch, each: &mut Each<'_>) -> Result<(), Refusal> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(undecodable("JSON: the body is no object"));
+    }
     let body: Body<'_> = serde_json::from_slice(body).map_err(|error| undecodable(format!("JSON: {error}")))?;
     let all = body.series.ok_or_else(|| undecodable("JSON: no member `series`"))?;
     let mut points_left = points_max;
     for raw in all {
-        match serde_json::from_str::<Series<'_>>(raw.get()) {
-            Ok(series) => {
-                let points = series.points.as_ref().map_or(0, Vec::len);
-                points_left = points_left.checked_sub(points).ok_or_else(|| too_many_points(points_max))?;
-                one_series(&series, scratch, each)?;
-            }
-            Err(_) => each(Item::Refused { reason: Reason::Malformed, points: 0, metric: b"" })?,
+        let series: Option<Series<'_>> = object(raw);
+        let points: Option<Vec<&RawValue>> = series.as_ref().and_then(|series| member(series.points));
+        let count = points.as_ref().map_or(0, Vec::len);
+        points_left = points_left.checked_sub(count).ok_or_else(|| too_many_points(points_max))?;
+        let metric: Option<Text<'_>> = series.as_ref().and_then(|series| member(series.metric));
+        let name = metric.as_ref().map_or(&b""[..], |text| text.0.as_bytes());
+        let taken = match (&series, &points, &metric) {
+            (Some(series), Some(points), Some(_)) => one_series(name, series, points, scratch, each)?,
+            _ => false,
+        };
+        if !taken {
+            // How many points were meant can't always be told; one at least.
+            each(Item::Refused { reason: Reason::Malformed, points: count.max(1) as u64, metric: name })?;
         }
     }
     Ok(())
 }
 
-fn one_series(series: &Series<'_>, scratch: &mut DecodeScratch, each: &mut Each<'_>) -> Result<(), Refusal> {
-    let metric = series.metric.as_ref().map_or("", |text| &text.0).as_bytes();
-    let points = series.points.as_deref().unwrap_or_default();
+/// Hands out a series; false when its tags or resources are not of the protocol's shape, so that nobody knows which series it is.
+fn one_series(
+    metric: &[u8],
+    series: &Series<'_>,
+    points: &[&RawValue],
+    scratch: &mut DecodeScratch,
+    each: &mut Each<'_>,
+) -> Result<bool, Refusal> {
     if metric.is_empty() {
-        return each(Item::Refused { reason: Reason::NoName, points: points.len() as u64, metric });
+        return each(Item::Refused { reason: Reason::NoName, points: points.len() as u64, metric }).map(|()| true);
     }
-    let mut tags: Vec<TagRef<'_>> = series.tags.iter().flatten().filter_map(|text| tag(&text.0)).collect();
-    tags.extend(series.resources.iter().flatten().filter_map(resource));
+    let texts: Option<Vec<Text<'_>>> = member(series.tags);
+    let resources: Option<Vec<&RawValue>> = member(series.resources);
+    let resources: Option<Vec<Resource<'_>>> = resources.and_then(|all| all.into_iter().map(object).collect());
+    let (Some(texts), Some(resources)) = (&texts, &resources) else { return Ok(false) };
+    let mut tags: Vec<TagRef<'_>> = texts.iter().filter_map(|text| tag(&text.0)).collect();
+    tags.extend(resources.iter().filter_map(resource));
     canonical(&mut tags);
     scratch.timestamps_ms.clear();
     scratch.values.clear();
-    let (mut bad_timestamps, mut bad_values) = (0, 0);
-    for point in points {
+    let (mut malformed, mut bad_timestamps, mut bad_values) = (0, 0, 0);
+    for raw in points {
+        let Some(point) = object::<Point<'_>>(raw) else {
+            malformed += 1;
+            continue;
+        };
         let Some(timestamp_ms) = point.timestamp.and_then(|raw| milliseconds(raw.get())) else {
             bad_timestamps += 1;
             continue;
@@ -99,21 +136,23 @@ fn one_series(series: &Series<'_>, scratch: &mut DecodeScratch, each: &mut Each<
         scratch.timestamps_ms.push(timestamp_ms);
         scratch.values.push(value);
     }
-    for (reason, points) in [(Reason::BadTimestamp, bad_timestamps), (Reason::BadValue, bad_values)] {
+    for (reason, points) in [(Reason::Malformed, malformed), (Reason::BadTimestamp, bad_timestamps), (Reason::BadValue, bad_values)] {
         if points > 0 {
             each(Item::Refused { reason, points, metric })?;
         }
     }
     if scratch.timestamps_ms.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
+    // What is no unit is left out; it is no reason to lose points.
+    let unit: Text<'_> = member(series.unit).unwrap_or_default();
     let meta = SeriesMeta {
         kind: kind(series.kind),
-        // A unit too long to be one is left out; it is no reason to lose points.
-        unit: series.unit.as_ref().map(|text| text.0.as_bytes()).filter(|unit| unit.len() <= limits::TAG_KEY_BYTES_MAX).unwrap_or_default(),
+        unit: if unit.0.len() <= limits::TAG_KEY_BYTES_MAX { unit.0.as_bytes() } else { b"" },
         interval_s: series.interval.and_then(|raw| raw.get().parse().ok()).unwrap_or(0),
     };
-    each(Item::Series(SeriesBatch { metric, tags: &tags, meta, timestamps_ms: &scratch.timestamps_ms, values: &scratch.values }))
+    each(Item::Series(SeriesBatch { metric, tags: &tags, meta, timestamps_ms: &scratch.timestamps_ms, values: &scratch.values }))?;
+    Ok(true)
 }
 
 /// `k:v` split at the first colon; a bare tag is kept as it is, also one without anything before its colon.

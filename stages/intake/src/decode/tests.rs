@@ -206,13 +206,14 @@ fn datadog_tags_resources_and_metadata() {
 fn datadog_bad_series_and_points_stand_alone() {
     let got = datadog(
         r#"{"series":[7,{"metric":"a","points":"x"},{"points":[{"timestamp":1,"value":1}]},
-            {"metric":"m","points":[{"timestamp":"x","value":1},{"value":1},{"timestamp":1,"value":null},{"timestamp":1,"value":1e999},
+            {"metric":"m","points":[5,{"timestamp":"x","value":1},[1,1],{"value":1},{"timestamp":1,"value":null},{"timestamp":1,"value":1e999},
             {"timestamp":1,"value":"NaN"},{"timestamp":1,"value":1}]}],"more":[]}"#,
     );
     let expected = [
-        "refused malformed 0 ",
-        "refused malformed 0 ",
+        "refused malformed 1 ",
+        "refused malformed 1 a",
         "refused no_name 1 ",
+        "refused malformed 2 m",
         "refused bad_timestamp 2 m",
         "refused bad_value 3 m",
         "m{} 1000:3ff0000000000000 [0  0]",
@@ -232,6 +233,22 @@ fn datadog_bad_series_and_points_stand_alone() {
     }
     assert!(items(Protocol::Datadog, b"{\"series\":[{\"metric\":\"\xff\"}]}").is_err());
     assert!(items(Protocol::Datadog, "[".repeat(100_000).as_bytes()).is_err(), "depth");
+}
+
+#[test]
+fn datadog_series_of_an_odd_shape_are_counted_by_point_and_named() {
+    let points = r#""points":[{"timestamp":1,"value":1},{"timestamp":2,"value":1}]"#;
+    for odd in [r#""tags":"a:b""#, r#""tags":["a:b",null]"#, r#""tags":[1]"#, r#""resources":[7]"#, r#""resources":[["host","h"]]"#] {
+        let got = datadog(&format!(r#"{{"series":[{{"metric":"m",{odd},{points}}}]}}"#));
+        assert_eq!(got, ["refused malformed 2 m"], "{odd}");
+    }
+    assert_eq!(datadog(&format!(r#"{{"series":[{{"metric":5,{points}}}]}}"#)), ["refused malformed 2 "]);
+    assert_eq!(datadog(r#"{"series":[["m",[{"timestamp":1,"value":1}]]]}"#), ["refused malformed 1 "], "no array in an object's place");
+    for fine in [r#""tags":null"#, r#""resources":[{"type":"host","name":null}]"#, r#""unit":5"#, r#""type":"x""#, r#""interval":"x""#] {
+        let got = datadog(&format!(r#"{{"series":[{{"metric":"m",{fine},{points}}}]}}"#));
+        assert_eq!(got, ["m{} 1000:3ff0000000000000 2000:3ff0000000000000 [0  0]"], "{fine}");
+    }
+    assert_eq!(items(Protocol::Datadog, br#"[[{"metric":"m"}]]"#).unwrap_err().cause, Cause::Undecodable);
 }
 
 #[test]
