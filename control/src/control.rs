@@ -183,9 +183,11 @@ impl Control {
         for window in ended {
             state.update_facts(window);
             if state.windows.get(&window).is_none_or(|rec| rec.settled && rec.new.is_none()) {
+                // Nothing is planned for it until it gets points again.
+                state.chain.forget(window);
                 continue;
             }
-            let captured = state.captured(&routes, window);
+            let captured = state.captured(&self.deps().objects, &routes, window).await?;
             let Some(rec) = state.windows.get(&window) else { continue };
             for (shard, input) in &captured.shards {
                 let held = rec.shards.get(shard).and_then(|known| known.base_digest());

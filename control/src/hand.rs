@@ -87,7 +87,8 @@ impl Control {
         if let Some(seal) = &seal {
             self.until_reached(seal).await?;
         }
-        let state = self.0.state.lock().await;
+        let mut state = self.0.state.lock().await;
+        state.chain.recall(&self.deps().objects, window, None).await?;
         let newest = Arc::new(routes::newest(&self.deps().objects).await?);
         let points_hint = plan::below(&state.chain, &newest, window, seal.as_ref()).shards.values().map(|input| input.points).sum();
         let message = seal_message(window, seal.as_ref(), written.is_some(), points_hint, closes_at_ms);

@@ -78,6 +78,7 @@ impl Control {
     /// Plans (or adopts the plan that stands) and starts the job.
     pub(crate) async fn start(&self, state: &mut State, at: (Window, ShardId), seal: &SealDoc, step: Step) -> Result<(), ControlError> {
         let objects = &self.deps().objects;
+        state.chain.recall(objects, at.0, None).await?;
         let (plan, seal) = self.plan(state, at, seal, step).await?;
         let routes = state.routes(objects, plan.route_version).await?;
         let inputs = plan::inputs(&state.chain, &routes, at, Some(&seal), &plan.quarantine);
@@ -304,6 +305,7 @@ impl Control {
         list.push(segment.clone());
         list.sort();
         list.dedup();
+        state.chain.recall(objects, at.0, None).await?;
         let seal = seals::get(objects, at.0, plan.k).await?;
         let routes = state.routes(objects, plan.route_version).await?;
         let inputs = plan::inputs(&state.chain, &routes, at, seal.as_ref(), &list);
@@ -372,7 +374,7 @@ impl Control {
             };
             seals::put_done(objects, &done).await?;
             if let Some(rec) = state.windows.get_mut(&window) {
-                rec.done.insert(seal.k);
+                rec.take_done(&done);
             }
         }
         Ok(all)

@@ -36,6 +36,7 @@ pub(crate) struct ShardInput {
 
 /// All shards of a window: below a seal, or all that is captured.
 pub(crate) fn below(chain: &ChainView, routes: &Arc<RouteTable>, window: Window, seal: Option<&SealDoc>) -> Below {
+    debug_assert!(chain.is_whole(window), "recalled before anything is planned");
     let input = |(shard, points)| (shard, ShardInput { points, digest: digest(chain, routes, (window, shard), seal) });
     Below { routes: Arc::clone(routes), shards: shards(chain, routes, window, seal).into_iter().map(input).collect() }
 }

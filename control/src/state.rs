@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tailors_format::doc::{ManifestDoc, PlanDoc, SealDoc, SealKind};
+use tailors_format::doc::{DoneDoc, ManifestDoc, PlanDoc, SealDoc, SealKind};
 use tailors_format::key;
 use tailors_model::{RouteTable, ShardId, Window};
 use tailors_store::chain::ChainView;
@@ -51,6 +51,8 @@ pub(crate) struct WindowRec {
     /// Complete seals, and the last few others.
     pub(crate) seals: BTreeMap<u32, SealDoc>,
     pub(crate) done: BTreeSet<u32>,
+    /// Shards that the newest done mark lists.
+    pub(crate) listed: BTreeSet<ShardId>,
     pub(crate) shards: BTreeMap<ShardId, ShardRec>,
     pub(crate) first_seen_ms: Option<i64>,
     pub(crate) published_ms: Option<i64>,
@@ -138,6 +140,14 @@ impl WindowRec {
         }
     }
 
+    /// Takes a done mark that stands in the store.
+    pub(crate) fn take_done(&mut self, done: &DoneDoc) {
+        if self.done.iter().all(|k| *k <= done.k) {
+            self.listed = done.shards.keys().filter_map(|shard| shard.parse().ok()).collect();
+        }
+        self.done.insert(done.k);
+    }
+
     /// Nothing is left to do, or there is again.
     pub(crate) fn settle(&mut self, settled: bool) {
         self.settled = settled;
@@ -222,7 +232,8 @@ impl State {
             self.heads = heads;
             self.chain_version += 1;
         }
-        read
+        read?;
+        self.chain.put_indexes(objects).await
     }
 
     /// Reads the feed on.
@@ -290,10 +301,14 @@ impl State {
             }
         }
         for k in rec.seals.values().filter(|seal| seal.kind.is_complete()).map(|seal| seal.k).collect::<Vec<_>>() {
-            if seals::done(objects, window, k).await?.is_some() {
-                rec.done.insert(k);
+            if let Some(done) = seals::done(objects, window, k).await? {
+                rec.take_done(&done);
             }
         }
+        // A done mark of the newest seal: all that it asks for stands in the feed, and only nodes behind it are of interest.
+        let newest = rec.newest.as_ref().filter(|newest| newest.kind.is_complete() && rec.done.contains(&newest.k));
+        self.chain.recall(objects, window, newest).await?;
+        rec.settled = newest.is_some();
         self.windows.insert(window, rec);
         Ok(())
     }
@@ -313,6 +328,10 @@ impl State {
         let turn: Vec<Window> = self.windows.range((after, std::ops::Bound::Unbounded)).map(|(window, _)| *window).take(count).collect();
         self.reread = if turn.len() < count { None } else { turn.last().copied() };
         for window in turn {
+            // Of a settled window nobody else asks for its shards, and superseded generations may be left there from an earlier process.
+            for shard in self.windows.get(&window).map(|rec| rec.listed.clone()).unwrap_or_default() {
+                self.load_shard(objects, window, shard).await?;
+            }
             let Some(rec) = self.windows.get_mut(&window) else { continue };
             while let Some(seal) = seals::get(objects, window, rec.newest.as_ref().map_or(1, |newest| newest.k + 1)).await? {
                 rec.adopt(seal);
@@ -341,6 +360,7 @@ impl State {
         if let Some(known) = self.windows.get(&window).and_then(|rec| rec.below.get(&seal.k)) {
             return Ok(Arc::clone(known));
         }
+        self.chain.recall(objects, window, None).await?;
         let routes = self.routes(objects, plan::route_version(&self.chain, window, seal)).await?;
         let below = Arc::new(plan::below(&self.chain, &routes, window, Some(seal)));
         if self.chain.reached(seal)
@@ -352,17 +372,18 @@ impl State {
     }
 
     /// The inputs of all shards of a window in all that is captured.
-    pub(crate) fn captured(&mut self, routes: &Arc<RouteTable>, window: Window) -> Arc<Below> {
+    pub(crate) async fn captured(&mut self, objects: &Objects, routes: &Arc<RouteTable>, window: Window) -> Result<Arc<Below>, StoreError> {
         let nodes = self.chain.nodes_len(window);
         let known = self.windows.get(&window).and_then(|rec| rec.captured.as_ref());
         if let Some((_, _, known)) = known.filter(|(of, version, _)| (*of, *version) == (nodes, routes.version)) {
-            return Arc::clone(known);
+            return Ok(Arc::clone(known));
         }
+        self.chain.recall(objects, window, None).await?;
         let captured = Arc::new(plan::below(&self.chain, routes, window, None));
         if let Some(rec) = self.windows.get_mut(&window) {
             rec.captured = Some((nodes, routes.version, Arc::clone(&captured)));
         }
-        captured
+        Ok(captured)
     }
 
     /// New points of a window beyond its newest seal; computed anew only when the chain or the seal moved.

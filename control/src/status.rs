@@ -89,13 +89,24 @@ impl Control {
         let table = Arc::new(routes::newest(&self.deps().objects).await?);
         let mut windows = Vec::new();
         for window in state.chain.windows() {
+            state.update_facts(window);
+            if let Some(shards) = settled_shards(&state, window) {
+                // Its nodes may be forgotten, and nothing of it is open.
+                for shard in shards {
+                    state.load_shard(&self.deps().objects, window, shard).await?;
+                    windows.extend(row(&state, (window, shard), WindowState::Built, 0));
+                }
+                continue;
+            }
+            state.chain.recall(&self.deps().objects, window, None).await?;
             let captured = plan::below(&state.chain, &table, window, None);
             let newest = state.windows.get(&window).and_then(|rec| rec.newest.as_ref());
             let sealed = newest.map(|newest| plan::below(&state.chain, &table, window, Some(newest)));
             for (shard, input) in &captured.shards {
                 state.load_shard(&self.deps().objects, window, *shard).await?;
                 let sealed = sealed.as_ref().and_then(|sealed| sealed.shards.get(shard));
-                windows.extend(row(&state, (window, *shard), input, sealed, now_ms));
+                let at = (window, *shard);
+                windows.extend(state_of(&state, at, sealed).and_then(|word| row(&state, at, word, lag_s(&state, at, input, now_ms))));
             }
         }
         Ok(Status { captured_to_ms, windows })
@@ -117,8 +128,15 @@ impl Control {
     }
 }
 
-/// One row, of what is captured and of what lies below the newest seal; none for a shard that was not read.
-fn row(state: &State, at: (Window, ShardId), captured: &ShardInput, sealed: Option<&ShardInput>, now_ms: i64) -> Option<WindowStatus> {
+/// The shards of a window of which nothing is open: its newest seal has its done mark, and no point lies behind it.
+fn settled_shards(state: &State, window: Window) -> Option<Vec<ShardId>> {
+    let rec = state.windows.get(&window).filter(|rec| rec.settled && rec.new.is_none())?;
+    let newest = rec.newest.as_ref()?;
+    rec.done.contains(&newest.k).then(|| rec.listed.iter().copied().collect())
+}
+
+/// One row; none for a shard that was not read.
+fn row(state: &State, at: (Window, ShardId), word: WindowState, lag_s: i64) -> Option<WindowStatus> {
     let rec = state.windows.get(&at.0)?;
     let known = rec.shards.get(&at.1)?;
     let base = plan::base(&known.decided);
@@ -136,8 +154,8 @@ fn row(state: &State, at: (Window, ShardId), captured: &ShardInput, sealed: Opti
         max_timestamp_ms: base.and_then(|base| base.max_timestamp_ms),
         bytes,
         bytes_per_point: (counts.written > 0).then(|| bytes as f64 / counts.written as f64),
-        state: state_of(state, at, sealed)?,
-        lag_s: lag_s(state, at, captured, now_ms),
+        state: word,
+        lag_s,
     })
 }
 

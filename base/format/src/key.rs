@@ -33,6 +33,11 @@ pub fn nodes(epoch: u32, partition: u32) -> String {
     format!("cap/v1/{epoch:010}/{partition:05}/n/")
 }
 
+/// Index n of a partition's nodes.
+pub fn capidx(epoch: u32, partition: u32, n: u32) -> String {
+    format!("capidx/v1/{epoch:010}/{partition:05}/{n:08}")
+}
+
 /// Raw file of a writer's flush.
 pub fn raw(writer: &str, flush: u64, attempt: u32) -> String {
     let h4 = h4(&format!("raw/v1/{writer}/{flush:012}"));
@@ -140,6 +145,7 @@ mod tests {
             stream_end(1),
             genesis(1, 2),
             node(1, 2, 3),
+            capidx(1, 2, 3),
             raw("ab12", 7, 1),
             seal(window, 1),
             plan(shard, window, 1),

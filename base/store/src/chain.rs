@@ -3,8 +3,10 @@
 //! Invariant P2: the key of the next commit is the `next` of a node that was read, so writers compete for one key and no offset is covered twice or
 //! skipped. The log's committed offset is a hint and never believed.
 
+mod index;
 mod view;
 
+pub use index::INDEX_EVERY;
 pub use view::ChainView;
 
 use tailors_format::doc::{GenesisDoc, NodeDoc, NodeKind};

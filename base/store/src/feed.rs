@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
-use tailors_format::doc::{BodyRef, FeedDoc, SnapDoc, SnapEntry, body};
+use tailors_format::doc::{FeedDoc, SnapDoc, SnapEntry};
 use tailors_format::{FormatError, key};
 use tailors_model::{ShardId, Window};
 
+use crate::bodies;
 use crate::objects::{Objects, PutDoc, StoreError};
-use crate::plans::hex;
 
 /// Entries fetched at once while a reader catches up.
 const FETCH_AHEAD_MAX: u64 = 64;
@@ -83,12 +82,8 @@ impl FeedView {
             let known = self.entries.iter().filter(|(_, at)| **at <= seq);
             entries.extend(known.map(|((window, shard, g), at)| (*at, *shard, window.start_s(), *g)));
             entries.sort_unstable_by_key(|entry| entry.0);
-            let (bytes, raw_bytes) = body::encode(&entries).map_err(|error| StoreError::data(&key::snap(seq), error))?;
-            let hash = hex(&Sha256::digest(&bytes));
-            let named = BodyRef { key: key::body(&hash), bytes: bytes.len() as u64, raw_bytes, hash };
-            // Content-addressed: whoever put it put these bytes.
-            objects.put_new(&named.key, bytes).await?;
-            objects.put_doc(&key::snap(seq), &SnapDoc { seq, entries: entries.len() as u64, body: named }).await?;
+            let body = bodies::put(objects, &entries).await?;
+            objects.put_doc(&key::snap(seq), &SnapDoc { seq, entries: entries.len() as u64, body }).await?;
             self.snapped = seq;
         }
         Ok(())
@@ -134,13 +129,8 @@ impl FeedView {
 
 /// The view that a snapshot holds.
 async fn read_snapshot(objects: &Objects, snap: &SnapDoc) -> Result<FeedView, StoreError> {
-    let at = &snap.body.key;
-    let bad = |why: &str| StoreError::data(at, FormatError::invalid("snapshot of the feed", why));
-    let bytes = objects.get(at).await?;
-    if hex(&Sha256::digest(&bytes)) != snap.body.hash || key::body(&snap.body.hash) != *at {
-        return Err(bad("not the bytes that its document names"));
-    }
-    let entries: Vec<SnapEntry> = body::decode(&bytes, snap.body.raw_bytes).map_err(|error| StoreError::data(at, error))?;
+    let bad = |why: &str| StoreError::data(&snap.body.key, FormatError::invalid("snapshot of the feed", why));
+    let entries: Vec<SnapEntry> = bodies::get(objects, &snap.body).await?;
     if entries.len() as u64 != snap.entries {
         return Err(bad("not as many entries as its document says"));
     }

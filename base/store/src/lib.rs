@@ -4,6 +4,7 @@
 //! here: every write is either whole or absent; an acknowledged append is read back after restart.
 
 pub mod auth;
+mod bodies;
 pub mod catalog;
 pub mod chain;
 pub mod feed;

@@ -239,6 +239,47 @@ async fn a_view_reads_each_node_once() {
 }
 
 #[tokio::test]
+async fn a_new_view_begins_at_the_indexes_and_reads_nodes_again_when_asked() {
+    let (faults, objects) = store(23);
+    chain::ensure_genesis(&objects, 1, 0, 0, "a").await.expect("puts");
+    let total = 2 * chain::INDEX_EVERY as u64 + 10;
+    for start in 0..total {
+        let data = NodeDoc { received_at_us: Some((start as i64, start as i64)), ..node("a", start as u32 + 1, start, start + 1) };
+        let hole = NodeDoc { kind: NodeKind::Hole, raw: None, extents: BTreeMap::new(), ..node("a", start as u32 + 1, start, start + 1) };
+        chain::commit(&objects, 1, 0, if start == 700 { &hole } else { &data }).await.expect("commits");
+    }
+    let mut control = ChainView::new();
+    control.refresh(&objects, &[1], 1).await.expect("reads");
+    control.put_indexes(&objects).await.expect("puts");
+    control.put_indexes(&objects).await.expect("nothing is due");
+    assert_eq!(objects.list("capidx/v1").await.expect("lists"), [key::capidx(1, 0, 1), key::capidx(1, 0, 2)]);
+    let before = faults.counts().0;
+    let mut view = ChainView::new();
+    view.refresh(&objects, &[1], 1).await.expect("reads");
+    assert!(faults.counts().0 - before < 40, "{} requests for {total} nodes", faults.counts().0 - before);
+    assert_eq!((view.head(1, 0), view.points(T), view.nodes_len(T)), (Some(total), total - 1, total as usize - 1));
+    assert_eq!(view.last_received_ms(1, 0), control.last_received_ms(1, 0));
+    assert_eq!(view.holes(&seal(T, 1, SealKind::Closed, &[(1, 0, total)])), [(1, 0, 700, 701)]);
+    // Only the newest nodes are there; the others come when they are asked for, beyond a seal or all.
+    assert_eq!((view.is_whole(T), view.nodes_of_window(T, None).len()), (false, 10));
+    view.recall(&objects, T, Some(&seal(T, 1, SealKind::Closed, &[(1, 0, total - 30)]))).await.expect("reads");
+    assert_eq!(view.nodes_of_window(T, None).len(), 30);
+    view.recall(&objects, T, None).await.expect("reads");
+    assert!(view.is_whole(T));
+    assert_eq!(view.nodes_of_window(T, None), control.nodes_of_window(T, None));
+    view.forget(T);
+    assert!(view.nodes_of_window(T, None).is_empty() && view.points(T) == total - 1);
+    // An index that is damaged, and one that is missing: the nodes themselves are read.
+    for key in [key::capidx(1, 0, 2)] {
+        objects.delete(&key).await.expect("deletes");
+        objects.put_data(&key, b"nonsense".to_vec()).await.expect("puts");
+    }
+    let mut poor = ChainView::new();
+    poor.refresh(&objects, &[1], 1).await.expect("reads");
+    assert_eq!((poor.head(1, 0), poor.points(T)), (Some(total), total - 1));
+}
+
+#[tokio::test]
 async fn the_feed_is_dense_under_racing_appends() {
     let (faults, objects) = store(4);
     faults.set_rates(rates());

@@ -176,3 +176,40 @@ async fn a_window_of_the_past_is_not_complete_while_its_points_wait_for_a_seal()
     bench.settle().await;
     assert!(catalog.snapshot(0, created + 20_000).await.expect("reads").is_complete(window()));
 }
+
+#[tokio::test]
+async fn a_settled_window_is_let_go_of_and_comes_back_with_late_points() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    for _ in 0..3 {
+        bench.capture(window(), 10, created - 60_000).await;
+    }
+    bench.settle().await;
+    assert_eq!(bench.generations(window()).await.len(), 1);
+    assert!(!bench.control.0.state.lock().await.chain.is_whole(window()), "its nodes are not kept in memory");
+    assert!(!bench.control.build_window(window(), None).await.expect("built").shards[0].built);
+    // A restart finds the done mark and does not look further; the status is the same.
+    let restart = |bench: &mut Bench| bench.control = Control::new(bench.control.deps().clone());
+    restart(&mut bench);
+    bench.settle().await;
+    let status = bench.control.status().await.expect("status");
+    assert_eq!((status.windows.len(), status.windows[0].points, status.windows[0].state), (1, 30, WindowState::Built));
+    assert_eq!(bench.control.seal_by_hand(window()).await.expect("said").points_hint, 30);
+    // Late points: the window is planned again with all of its nodes.
+    bench.capture(window(), 5, created + 1_000).await;
+    bench.clock.set_ms(created + 2_000);
+    bench.settle().await;
+    assert_eq!(bench.control.dirty_windows(OrgId(1)), 1);
+    bench.clock.set_ms(created + 21_000);
+    bench.settle().await;
+    assert_eq!(bench.generations(window()).await.iter().map(|m| (m.k, m.counts.written)).collect::<Vec<_>>(), [(1, 30), (2, 35)]);
+    assert_eq!(bench.control.dirty_windows(OrgId(1)), 0);
+    // Another restart: what was superseded before it is deleted all the same.
+    restart(&mut bench);
+    for seconds in [30, 90, 150] {
+        bench.clock.set_ms(created + seconds * 1_000);
+        bench.settle().await;
+    }
+    let gone = manifests::gone(&bench.objects, shard(), window(), 1).await.expect("read");
+    assert_eq!(gone.map(|gone| gone.superseded_by), Some(2));
+}

@@ -55,7 +55,8 @@ async fn hole(deps: &CaptureDeps, partition: u32, lost: Range<u64>) -> Result<u6
         points: 0,
         envelope_corrupt: 0,
         time_ms: None,
-        received_at_us: None,
+        // When it was found: what is lost was received before.
+        received_at_us: Some((deps.clock.now_us(), deps.clock.now_us())),
         writer: deps.writer.clone(),
         attempt: 0,
     };

@@ -11,6 +11,20 @@ const RAW_BYTES_MAX: usize = 256 << 20;
 /// The size of a snapshot matters little; the level is zstd's default.
 const LEVEL: i32 = 3;
 
+/// A content-addressed object that a document names.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BodyRef {
+    /// Object key.
+    pub key: String,
+    /// Length of the object, bytes.
+    pub bytes: u64,
+    /// Length of what it unfolds to, bytes.
+    pub raw_bytes: u64,
+    /// SHA-256 of the object, hex; its key follows from it.
+    pub hash: String,
+}
+
 /// The bytes of a body, and the length of what they unfold to.
 pub fn encode<T: Serialize>(value: &T) -> Result<(Vec<u8>, u64), FormatError> {
     let raw = serde_json::to_vec(value).map_err(|error| FormatError::invalid(WHAT, error.to_string()))?;

@@ -1,8 +1,8 @@
-//! Genesis and nodes of a partition's chain: the commit of captured records.
+//! Genesis and nodes of a partition's chain, the commit of captured records; and the indexes derived from them.
 
 use std::collections::BTreeMap;
 
-use super::Document;
+use super::{BodyRef, Document};
 
 /// Object `cap/v1/{epoch}/{partition}/genesis`.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -81,4 +81,25 @@ pub struct NodeDoc {
 
 impl Document for NodeDoc {
     const FORMAT: &'static str = "node/0";
+}
+
+/// A node as an index says it: [start, next, kind, [[window start in Unix seconds, points]]]; windows in order.
+pub type IndexRow = (u64, u64, NodeKind, Vec<(i64, u64)>);
+
+/// Object `capidx/v1/{epoch}/{partition}/{n}`, dense from 1: 1,024 nodes of a partition. Derived.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapIdxDoc {
+    /// Start of the first node; the `next` of the index before it.
+    pub start: u64,
+    /// Next of the last node.
+    pub next: u64,
+    /// Greatest received_at of these nodes and those before, Unix microseconds; none without payloads.
+    pub received_max_us: Option<i64>,
+    /// A JSON array of [`IndexRow`], in order.
+    pub body: BodyRef,
+}
+
+impl Document for CapIdxDoc {
+    const FORMAT: &'static str = "capidx/0";
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tailors_model::ShardId;
 
-use super::Document;
+use super::{BodyRef, Document};
 
 /// Object `feed/v1/{seq}`, dense from 1.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -20,20 +20,6 @@ pub struct FeedDoc {
 
 impl Document for FeedDoc {
     const FORMAT: &'static str = "feed/0";
-}
-
-/// A content-addressed object that a document names.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BodyRef {
-    /// Object key.
-    pub key: String,
-    /// Length of the object, bytes.
-    pub bytes: u64,
-    /// Length of what it unfolds to, bytes.
-    pub raw_bytes: u64,
-    /// SHA-256 of the object, hex; its key follows from it.
-    pub hash: String,
 }
 
 /// Object `snap/v1/{seq}`, every 4,096 numbers: the feed up to and with `seq`, so that a new reader need not read it entry by entry. Derived.

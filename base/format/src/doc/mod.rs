@@ -15,8 +15,9 @@ mod seal;
 mod stream;
 
 pub use auth::{KeyDoc, RevocationDoc, Scope};
-pub use chain::{ExtentRow, GenesisDoc, NodeDoc, NodeKind, RawRef};
-pub use feed::{BodyRef, DoneDoc, FeedDoc, GoneDoc, SnapDoc, SnapEntry};
+pub use body::BodyRef;
+pub use chain::{CapIdxDoc, ExtentRow, GenesisDoc, IndexRow, NodeDoc, NodeKind, RawRef};
+pub use feed::{DoneDoc, FeedDoc, GoneDoc, SnapDoc, SnapEntry};
 pub use job::JobDoc;
 pub use manifest::{Counts, FileRole, ManifestDoc, ManifestFile, ManifestKind};
 pub use plan::{NodeRef, PlanDoc, PlanReason};
