@@ -6,7 +6,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use store::{Line, Reply, Server, Store, tags};
 use tailors_format::doc::SealKind;
-use tailors_model::Window;
+use tailors_model::{MetricKind, MetricMeta, Window};
 use tailors_query::Limits;
 
 /// Edge of two windows, Unix seconds.
@@ -104,6 +104,24 @@ async fn what_grafana_asks_first() {
     assert_eq!(server.get("/api/v1/rules", &[]).await.json, json!({"status": "success", "data": {"groups": []}}));
     assert_eq!(server.get("/api/v1/alerts", &[]).await.json, json!({"status": "success", "data": {"alerts": []}}));
     assert_eq!(server.get("/api/v1/label/__name__/values", &[]).await.json, json!({"status": "success", "data": ["m"]}));
+}
+
+#[tokio::test]
+async fn metadata_is_what_senders_said() {
+    let mut store = Store::new();
+    let meta =
+        |kind: MetricKind, help: &'static str, unit: &'static str| MetricMeta { kind, help: help.into(), unit: unit.into(), interval_s: 0 };
+    store.metas.insert("m".to_owned(), meta(MetricKind::Counter, "Requests \"served\".", ""));
+    store.metas.insert("temp".to_owned(), meta(MetricKind::Gauge, "", "celsius"));
+    let line = |name: &str| (name.to_owned(), tags("a=b"), vec![(T0 * 1_000, 1.0)]);
+    store.publish(&[line("m"), line("temp"), line("unsaid")]).await;
+    let server = store.open(Limits::default(), NOW_MS);
+    let m = json!([{"type": "counter", "help": "Requests \"served\".", "unit": ""}]);
+    let all = server.get("/api/v1/metadata", &[]).await;
+    assert_eq!(all.json["data"], json!({"m": m, "temp": [{"type": "gauge", "help": "", "unit": "celsius"}]}), "{}", all.text);
+    assert_eq!(server.get("/api/v1/metadata", &[("metric", "m")]).await.json["data"], json!({"m": m}));
+    assert_eq!(server.get("/api/v1/metadata", &[("limit", "1")]).await.json["data"], json!({"m": m}));
+    assert_eq!(server.get("/api/v1/metadata", &[("metric", "unsaid")]).await.json["data"], json!({}));
 }
 
 #[tokio::test]

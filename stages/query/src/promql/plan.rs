@@ -87,12 +87,13 @@ pub(crate) fn plan(query: &str, experimental: bool) -> Result<Node, QueryError> 
 
 /// Parses a query only.
 pub(crate) fn parse(query: &str) -> Result<Expr, QueryError> {
-    parser::parse(&without_underscores(query))
+    parser::parse(&as_parser_reads(query))
         .map_err(|text| QueryError::bad(error::PARSE, format!("invalid parameter \"query\": parse error: {text}")))
 }
 
-/// The query with numbers like `1_000` as the parser knows them; strings, comments and names are left alone.
-fn without_underscores(query: &str) -> String {
+/// The query with numbers like `1_000` and raw strings (in backquotes, which the parser searches for escapes) as the parser knows them; other
+/// strings, comments and names are left alone.
+fn as_parser_reads(query: &str) -> String {
     let mut out = String::with_capacity(query.len());
     let mut rest = query;
     while let Some(c) = rest.chars().next() {
@@ -102,6 +103,9 @@ fn without_underscores(query: &str) -> String {
         let separates = |at: usize| word[at + 1..].starts_with(is_digit) && word[..at].ends_with(is_digit);
         if is_number && word.match_indices('_').all(|(at, _)| separates(at)) {
             out.extend(word.chars().filter(|c| *c != '_'));
+        } else if let Some(raw) = word.strip_prefix('`').and_then(|word| word.strip_suffix('`')) {
+            let escaped = raw.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\r', "\\r");
+            out.extend(["\"", &escaped, "\""]);
         } else {
             out.push_str(word);
         }

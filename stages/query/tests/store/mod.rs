@@ -43,6 +43,8 @@ pub(crate) struct Store {
     pub(crate) root: PathBuf,
     pub(crate) objects: Objects,
     published: u64,
+    /// What is said of metrics.
+    pub(crate) metas: BTreeMap<String, MetricMeta>,
     /// Removes a temporary directory with the store.
     _dir: Option<tempfile::TempDir>,
 }
@@ -57,7 +59,7 @@ impl Store {
     /// In a directory that stays.
     pub(crate) fn at(root: &Path) -> Self {
         let objects = Objects::new(Arc::new(LocalStore::open(root).expect("opens")), Default::default(), 1);
-        Self { root: root.to_owned(), objects, published: 0, _dir: None }
+        Self { root: root.to_owned(), objects, published: 0, metas: BTreeMap::new(), _dir: None }
     }
 
     pub(crate) fn shard() -> ShardId {
@@ -81,7 +83,7 @@ impl Store {
     pub(crate) async fn publish_window(&mut self, window: Window, lines: Vec<Line>, kind: SealKind) {
         let known = manifests::all(&self.objects, Self::shard(), window).await.expect("manifests");
         let g = known.len() as u32 + 1;
-        let (key, bytes, points, series) = encode(window, g, lines);
+        let (key, bytes, points, series) = encode(window, g, lines, &self.metas);
         self.objects.put_data(&key, bytes.clone()).await.expect("chunk file");
         let (from_ms, to_ms) = (window.start_ms(), window.end_ms());
         let seal =
@@ -130,7 +132,7 @@ impl Store {
     }
 }
 
-fn encode(window: Window, g: u32, lines: Vec<Line>) -> (String, Bytes, u64, u64) {
+fn encode(window: Window, g: u32, lines: Vec<Line>, metas: &BTreeMap<String, MetricMeta>) -> (String, Bytes, u64, u64) {
     let mut metrics: BTreeMap<String, Vec<SeriesColumn>> = BTreeMap::new();
     for (metric, mut tags, points) in lines {
         canonical_tags(&mut tags);
@@ -138,7 +140,8 @@ fn encode(window: Window, g: u32, lines: Vec<Line>) -> (String, Bytes, u64, u64)
         metrics.entry(metric).or_default().push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values });
     }
     let encoded = metrics.into_iter().map(|(metric, series)| {
-        encode_bucket(&BucketInput { org: ORG, metric: metric.into(), meta: MetricMeta::default(), series }).expect("encodes")
+        let meta = metas.get(&metric).cloned().unwrap_or_default();
+        encode_bucket(&BucketInput { org: ORG, metric: metric.into(), meta, series }).expect("encodes")
     });
     let span = Span { start_ms: window.start_ms(), span_ms: WINDOW_MS as u32 };
     let file = assemble(Store::shard(), span, encoded.collect()).expect("assembles").remove(0);
