@@ -18,10 +18,13 @@ pub(crate) enum Shape {
     Fleet,
     /// 20 series, 500 samples each, every second.
     Month,
+    /// 500 hosts, ten samples per series, every 10 s: the payload format's decode speed is promised at ten points a run.
+    Ten,
 }
 
 impl Shape {
-    pub(crate) const ALL: [Self; 3] = [Self::Live, Self::Fleet, Self::Month];
+    /// Those that `rw_load.py` sends.
+    pub(crate) const OF_RW_LOAD: [Self; 3] = [Self::Live, Self::Fleet, Self::Month];
 
     /// Its name in the issues.
     pub(crate) fn name(self) -> &'static str {
@@ -29,6 +32,7 @@ impl Shape {
             Self::Live => "live",
             Self::Fleet => "fleet",
             Self::Month => "month",
+            Self::Ten => "ten points a run",
         }
     }
 
@@ -37,11 +41,12 @@ impl Shape {
             Self::Live => 1,
             Self::Fleet => 5,
             Self::Month => 500,
+            Self::Ten => 10,
         }
     }
 
     fn step_s(self) -> u32 {
-        if self == Self::Fleet { 10 } else { 1 }
+        if matches!(self, Self::Fleet | Self::Ten) { 10 } else { 1 }
     }
 
     /// Seconds that one body covers.
@@ -146,7 +151,7 @@ mod tests {
 
     #[test]
     fn bodies_have_ten_thousand_points_each() {
-        for shape in Shape::ALL {
+        for shape in Shape::OF_RW_LOAD {
             let requests = requests(shape, 2, 1_800_000_000);
             assert_eq!(requests.iter().map(Request::points).collect::<Vec<_>>(), [BODY_POINTS; 2], "{shape:?}");
             assert!(requests[0].times_ms.last() < requests[1].times_ms.first());

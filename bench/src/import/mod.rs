@@ -30,13 +30,14 @@ const QUIET_WAIT_S_MAX: usize = 90;
 const CONTENDERS: [Contender; 3] = [Contender::Tailors, Contender::Victoria, Contender::Prometheus];
 
 /// VictoriaMetrics' or Prometheus' recorded rate, million points per CPU-second.
-fn recorded(shape: Shape, contender: Contender) -> f64 {
+fn recorded(shape: Shape, contender: Contender) -> Option<f64> {
     let (victoria, prometheus) = match shape {
         Shape::Live => (1.39, 0.41),
         Shape::Fleet => (2.59, 1.38),
         Shape::Month => (4.09, 2.02),
+        Shape::Ten => return None,
     };
-    if contender == Contender::Victoria { victoria } else { prometheus }
+    Some(if contender == Contender::Victoria { victoria } else { prometheus })
 }
 
 /// What is sent of a shape.
@@ -106,7 +107,7 @@ pub(crate) fn run(ours: Option<&Path>, quick: bool) -> Outcome<Vec<Row>> {
     };
     let mut binaries = vec![(Contender::Tailors, binary)];
     binaries.extend(CONTENDERS[1..].iter().filter_map(|rival| Some((*rival, rival.binary(None)?))));
-    let loads = Shape::ALL.into_iter().map(|shape| Load::of(shape, quick)).collect::<Outcome<Vec<_>>>()?;
+    let loads = Shape::OF_RW_LOAD.into_iter().map(|shape| Load::of(shape, quick)).collect::<Outcome<Vec<_>>>()?;
     let runs: Vec<(&Load, &(Contender, PathBuf))> = loads.iter().flat_map(|load| binaries.iter().map(move |one| (load, one))).collect();
     let mut measured: Vec<(Shape, Measured)> = Vec::new();
     let together = if quick { runs.len() } else { 1 };
@@ -158,10 +159,14 @@ fn push_rows(load: &Load, measured: &[&Measured], rows: &mut Vec<Row>) {
         }
         row
     };
-    let reach = of(Contender::Victoria).map_or(recorded(load.shape, Contender::Victoria), |victoria| rate(victoria));
-    let mut row = beside(Row::higher(name, rate(ours), "M points/CPU-s").reach(reach), &rate);
+    let mut row = beside(Row::higher(name, rate(ours), "M points/CPU-s"), &rate);
     for rival in CONTENDERS[1..].iter().filter(|rival| of(**rival).is_none()) {
-        row = row.recorded(rival.name(), recorded(load.shape, *rival));
+        if let Some(recorded) = recorded(load.shape, *rival) {
+            row = row.recorded(rival.name(), recorded);
+        }
+    }
+    if let Some(reach) = of(Contender::Victoria).map(|victoria| rate(victoria)).or(recorded(load.shape, Contender::Victoria)) {
+        row = row.reach(reach);
     }
     rows.push(row);
     let accepted = |measured: &Measured| load.millions() / measured.accepted_s.max(0.01);

@@ -93,9 +93,9 @@ impl Tables {
         let before = last.map_or(&[][..], |(_, last)| refs_of(&self.refs, &last));
         self.scratch_refs.clear();
         for (place, tag) in tags.iter().enumerate() {
-            let near = before.get(place).copied().filter(|near| self.tags.is(&self.keys, *near, tag));
-            let number = near.unwrap_or_else(|| self.tags.number(self.seed, &mut self.keys, tag));
-            self.scratch_refs.push(number);
+            let near = before.get(place).copied();
+            let number = near.filter(|near| self.tags.is(&self.keys, *near, tag));
+            self.scratch_refs.push(number.unwrap_or_else(|| self.tags.number(self.seed, &mut self.keys, tag, near)));
         }
         if let Some((number, last)) = last
             && (last.metric, last.meta) == (metric, meta)
@@ -308,14 +308,19 @@ impl Tags {
         value == tag.value && entry.kind == tag.kind && keys.get(entry.key) == tag.key
     }
 
-    fn number(&mut self, seed: u64, keys: &mut Dictionary, tag: &TagRef<'_>) -> u32 {
-        let hash = mix(xxh3_64_with_seed(tag.key, seed) ^ tag.kind as u64) ^ xxh3_64_with_seed(tag.value, seed);
-        if let Some(number) = self.numbers.find(hash, |number| self.is(keys, *number, tag)) {
+    /// Number of a tag; that of the tag `near` is likely to have its key.
+    fn number(&mut self, seed: u64, keys: &mut Dictionary, tag: &TagRef<'_>, near: Option<u32>) -> u32 {
+        let key = keys.number_near(seed, tag.key, near.map(|near| self.entries[near as usize].key));
+        let hash = xxh3_64_with_seed(tag.value, mix(seed ^ (u64::from(key) << 1 | tag.kind as u64)));
+        let (entries, values) = (&self.entries, &self.values);
+        let found = self.numbers.find(hash, |number| {
+            let entry = &entries[*number as usize];
+            (entry.key, entry.kind) == (key, tag.kind) && values[entry.value_start as usize..][..entry.value_len as usize] == *tag.value
+        });
+        if let Some(number) = found {
             return *number;
         }
         let number = self.entries.len() as u32;
-        let near = self.entries.last().map(|entry| entry.key);
-        let key = keys.number_near(seed, tag.key, near);
         let value_start = self.values.len() as u32;
         self.values.extend_from_slice(tag.value);
         self.entries.push(TagEntry { hash, key, kind: tag.kind, value_start, value_len: tag.value.len() as u32 });
