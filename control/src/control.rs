@@ -36,8 +36,8 @@ pub struct ControlDeps {
     pub run_build: RunBuild,
     /// Tells capture which offsets a seal waits for (partition -> offset); capture holds the receiver. Others may send too, but only grow it.
     pub flush_to: watch::Sender<BTreeMap<u32, u64>>,
-    /// Tells readers of this process which windows have captured points, sealed or not; the catalog holds the receiver.
-    pub captured_windows: watch::Sender<BTreeSet<Window>>,
+    /// Windows with points, sealed or not: grows by what the chain holds. The intake adds what it acknowledges, the catalog holds the receiver.
+    pub windows_with_points: watch::Sender<BTreeSet<Window>>,
 }
 
 /// Control of one store. Clones share everything.
@@ -118,11 +118,11 @@ impl Control {
         let now_ms = deps.clock.now_ms();
         self.end_replaced_streams(&mut state).await?;
         self.refresh(&mut state).await?;
-        let windows: BTreeSet<Window> = state.chain.windows().into_iter().collect();
-        deps.captured_windows.send_if_modified(|known| {
-            let changed = *known != windows;
-            *known = windows;
-            changed
+        let windows = state.chain.windows();
+        deps.windows_with_points.send_if_modified(|known| {
+            let before = known.len();
+            known.extend(windows);
+            known.len() > before
         });
         state.captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
         if state.reread_ms.is_none_or(|reread| !(0..REREAD_EVERY_MS).contains(&(now_ms - reread))) {

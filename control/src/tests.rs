@@ -42,7 +42,7 @@ struct Bench {
     control: Control,
     builds: Arc<AtomicU32>,
     flush_to: watch::Sender<BTreeMap<u32, u64>>,
-    captured_windows: watch::Sender<BTreeSet<Window>>,
+    windows_with_points: watch::Sender<BTreeSet<Window>>,
     next: u64,
 }
 
@@ -93,7 +93,7 @@ impl Bench {
         let clock = Arc::new(ManualClock::at_ms(now_ms));
         let builds = Arc::new(AtomicU32::new(0));
         let (flush_to, _) = watch::channel(BTreeMap::new());
-        let (captured_windows, _) = watch::channel(BTreeSet::new());
+        let (windows_with_points, _) = watch::channel(BTreeSet::new());
         let control = Control::new(ControlDeps {
             log: log.clone(),
             objects: objects.clone(),
@@ -103,9 +103,9 @@ impl Bench {
             writer: "w".to_owned(),
             run_build: builder(&objects, &builds, fail),
             flush_to: flush_to.clone(),
-            captured_windows: captured_windows.clone(),
+            windows_with_points: windows_with_points.clone(),
         });
-        Self { objects, log, clock, control, builds, flush_to, captured_windows, next: 0 }
+        Self { objects, log, clock, control, builds, flush_to, windows_with_points, next: 0 }
     }
 
     /// Appends a record and commits its node with points of the window.

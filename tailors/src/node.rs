@@ -12,7 +12,7 @@ use tailors_build::{BuildDeps, BuildError};
 use tailors_capture::CaptureDeps;
 use tailors_control::{BuildJob, Control, ControlDeps, JobError, RunBuild};
 use tailors_format::doc::{JobDoc, ManifestDoc};
-use tailors_model::Clock;
+use tailors_model::{Clock, Window};
 use tailors_query::{ChunkSource, SourceSettings};
 use tailors_store::catalog::Catalog;
 use tailors_store::log::embedded::{EmbeddedLog, EmbeddedLogSettings, Fsync};
@@ -45,6 +45,8 @@ pub(crate) struct Node {
     settings: Settings,
     writer: String,
     flush_to: watch::Sender<BTreeMap<u32, u64>>,
+    /// What intake and control know of windows with points, and the catalog has to.
+    pub(crate) windows_with_points: watch::Sender<BTreeSet<Window>>,
     _lock: DirLock,
 }
 
@@ -92,7 +94,7 @@ impl Node {
         routes::init(&objects, MOD_COUNT).await?;
         let log = open_log(dir, &settings, epoch, &clock, &objects, &writer).await?;
         let (flush_to, _) = watch::channel(BTreeMap::new());
-        let (captured_windows, _) = watch::channel(BTreeSet::new());
+        let (windows_with_points, _) = watch::channel(BTreeSet::new());
         let control = Control::new(ControlDeps {
             log: log.clone(),
             objects: objects.clone(),
@@ -102,13 +104,13 @@ impl Node {
             writer: writer.clone(),
             run_build: builder(&objects, &clock, &settings, dir.spill(), &writer),
             flush_to: flush_to.clone(),
-            captured_windows: captured_windows.clone(),
+            windows_with_points: windows_with_points.clone(),
         });
-        let catalog = Arc::new(Catalog::beside_control(objects.clone(), captured_windows.subscribe()));
+        let catalog = Arc::new(Catalog::told(objects.clone(), windows_with_points.subscribe()));
         // Builds of this process must be visible when `tailors build` returns; the local feed costs one look at a file.
         let source = SourceSettings { snapshot_age_ms_max: 0, ..settings.query.source };
         let source = Arc::new(ChunkSource::new(catalog, objects.clone(), source));
-        Ok(Self { clock, objects, log, control, source, settings, writer, flush_to, _lock: lock })
+        Ok(Self { clock, objects, log, control, source, settings, writer, flush_to, windows_with_points, _lock: lock })
     }
 
     /// Starts capture and control; they end when `shutdown` turns true. The first to fail ends the set.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub done: BTreeSet<Window>,
     /// Windows with a seal or done mark that can't be read, and why: their points are all there, whether they are complete is not known.
     pub doubtful: BTreeMap<Window, String>,
+    /// Windows from the creation of the store to now that are not complete.
+    pub open: BTreeSet<Window>,
     /// Windows that are known to have points or a seal, though nothing of them may be published.
     pub known: BTreeSet<Window>,
 }
@@ -84,8 +86,8 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Catalog {
     objects: Objects,
-    /// Windows with captured points, as control of this process sees them; readers elsewhere know only of seals.
-    captured: Option<watch::Receiver<BTreeSet<Window>>>,
+    /// Windows with points, as intake and control of this process know them; readers elsewhere know only of seals.
+    with_points: Option<watch::Receiver<BTreeSet<Window>>>,
     state: Mutex<State>,
 }
 
@@ -110,12 +112,12 @@ struct Following {
 impl Catalog {
     /// Reads nothing yet.
     pub fn new(objects: Objects) -> Self {
-        Self { objects, captured: None, state: Mutex::default() }
+        Self { objects, with_points: None, state: Mutex::default() }
     }
 
-    /// As [`Self::new`], told by control which windows have points: none of them counts as complete before its first seal.
-    pub fn beside_control(objects: Objects, captured: watch::Receiver<BTreeSet<Window>>) -> Self {
-        Self { objects, captured: Some(captured), state: Mutex::default() }
+    /// As [`Self::new`], told which windows have points: none of them counts as complete before its first seal.
+    pub fn told(objects: Objects, with_points: watch::Receiver<BTreeSet<Window>>) -> Self {
+        Self { objects, with_points: Some(with_points), state: Mutex::default() }
     }
 
     /// A snapshot that was taken at most `max_age_ms` before `now_ms` (Unix milliseconds), a new one when the last is older. With 0 it holds
@@ -124,8 +126,8 @@ impl Catalog {
         let mut state = self.state.lock().await;
         let fresh = state.as_of_ms.is_some_and(|as_of| (0..max_age_ms).contains(&(now_ms - as_of)));
         if !fresh {
-            let captured = self.captured.as_ref().map(|captured| captured.borrow().clone()).unwrap_or_default();
-            state.refresh(&self.objects, captured, now_ms).await?;
+            let with_points = self.with_points.as_ref().map(|known| known.borrow().clone()).unwrap_or_default();
+            state.refresh(&self.objects, with_points, now_ms).await?;
             state.as_of_ms = Some(now_ms);
         }
         Ok(state.snapshot.clone())
@@ -133,7 +135,7 @@ impl Catalog {
 }
 
 impl State {
-    async fn refresh(&mut self, objects: &Objects, captured: BTreeSet<Window>, now_ms: i64) -> Result<(), StoreError> {
+    async fn refresh(&mut self, objects: &Objects, with_points: BTreeSet<Window>, now_ms: i64) -> Result<(), StoreError> {
         let mut next = Snapshot::clone(&self.snapshot);
         if next.store_created_ms.is_none() {
             next.store_created_ms = registry::store_created_ms(objects).await?;
@@ -144,7 +146,7 @@ impl State {
         // Done marks are read after the feed was pinned: one that names a later generation doesn't hold at this number.
         self.follow_seals(objects, &mut next, now_ms).await?;
         next.known = known_before(objects, next.store_created_ms).await?;
-        next.known.extend(captured);
+        next.known.extend(with_points);
         if next != *self.snapshot {
             self.snapshot = Arc::new(next);
         }
@@ -185,13 +187,15 @@ impl State {
     /// Looks at the windows that are not complete: all from the creation of the store to now, and any with a generation.
     async fn follow_seals(&mut self, objects: &Objects, next: &mut Snapshot, now_ms: i64) -> Result<(), StoreError> {
         let mut open: BTreeSet<Window> = self.feed.all().keys().map(|(window, _)| *window).collect();
+        next.open.clear();
         if let Some(created) = next.store_created_ms {
             let mut window = Window::of_ms(created);
             while window.start_ms() <= now_ms {
-                open.insert(window);
+                next.open.insert(window);
                 window = window.next();
             }
         }
+        open.extend(&next.open);
         // A done mark that held once holds for ever; later seals of such a window matter only when a manifest stands on one.
         open.retain(|window| {
             let mut manifests = next.of_window(*window).map(|(_, manifest)| manifest);
@@ -208,6 +212,7 @@ impl State {
             }
             self.following.insert(window, following);
         }
+        next.open.retain(|window| !next.done.contains(window));
         Ok(())
     }
 

@@ -165,7 +165,7 @@ async fn a_lost_chunk_file_is_built_anew_by_hand() {
 async fn a_window_of_the_past_is_not_complete_while_its_points_wait_for_a_seal() {
     let created = T * 1_000 + 1_000 * HOUR_MS;
     let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
-    let catalog = tailors_store::catalog::Catalog::beside_control(bench.objects.clone(), bench.captured_windows.subscribe());
+    let catalog = tailors_store::catalog::Catalog::told(bench.objects.clone(), bench.windows_with_points.subscribe());
     bench.settle().await;
     assert!(catalog.snapshot(0, created).await.expect("reads").is_complete(window()), "nothing was sent for it");
     bench.capture(window(), 10, created).await;

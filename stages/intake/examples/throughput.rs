@@ -98,6 +98,7 @@ async fn main() {
             hash_seed: 2,
             received_floor_us: 0,
             dirty_windows: Arc::new(|_| 0),
+            windows_with_points: tokio::sync::watch::channel(Default::default()).0,
         })));
         let sent = body(series, samples, NOW_MS - 600_000);
         let began = cpu_s();

@@ -19,11 +19,13 @@ pub mod refusal;
 mod run;
 pub mod settings;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use tailors_model::{Clock, OrgId};
+use tailors_model::{Clock, OrgId, Window};
 use tailors_store::log::Log;
+use tokio::sync::watch;
 
 pub use auth::{Authorizer, Principal, Scope, Unavailable};
 pub use counters::Counts;
@@ -52,6 +54,8 @@ pub struct IntakeDeps {
     pub received_floor_us: i64,
     /// Dirty windows of an org.
     pub dirty_windows: DirtyWindows,
+    /// Grows by the windows of a request before its points are acknowledged, so that no reader takes one for empty.
+    pub windows_with_points: watch::Sender<BTreeSet<Window>>,
 }
 
 /// The routes of the intake; unknown paths are left to whoever merges this router into a larger one.

@@ -158,8 +158,18 @@ impl Intake {
         self.may_dirty(org, &grouped.windows, now_us)?;
         self.within_quota(org, grouped.points, now_us)?;
         self.append(grouped.ready).await?;
+        self.announce(&grouped.windows);
         self.counters.taken(org, grouped.points, &refused);
         Ok(Taken { refused })
+    }
+
+    /// Says which windows have points now.
+    fn announce(&self, windows: &[Window]) {
+        let known = &self.deps.windows_with_points;
+        let all_known = windows.iter().all(|window| known.borrow().contains(window));
+        if !all_known {
+            known.send_modify(|known| known.extend(windows));
+        }
     }
 
     /// Decompress, decode, admit, group: a body becomes payloads.

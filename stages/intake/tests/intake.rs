@@ -64,6 +64,7 @@ impl Rig {
             hash_seed: 100,
             received_floor_us: NOW_MS * 1_000 + 5,
             dirty_windows: Arc::new(move |_| count.load(Ordering::SeqCst)),
+            windows_with_points: tokio::sync::watch::channel(Default::default()).0,
         }));
         Self { router: tailors_intake::router(Arc::clone(&intake)), intake, log, clock, dirty }
     }

@@ -42,6 +42,7 @@ pub(crate) fn router(node: &Arc<Node>, settings: &Settings, metrics: PrometheusH
         hash_seed: u64::from_le_bytes(random()?),
         received_floor_us: node.log.last_received_at_us(),
         dirty_windows: Arc::new(move |org| control.dirty_windows(org)),
+        windows_with_points: node.windows_with_points.clone(),
     });
     let query = tailors_query::router(query_deps(node, settings)).layer(middleware::from_fn_with_state(keys.clone(), auth::require_query));
     let admin = admin::router(node.clone()).layer(middleware::from_fn_with_state(keys.clone(), auth::require_admin));

@@ -243,7 +243,8 @@ impl PinnedSource for Pinned {
             coverage.notes.push(format!("window {}: {why}; whether it is complete is not known", rfc3339(*window)));
         }
         let built: BTreeSet<i64> = coverage.used.iter().map(|used| used.window_ms).collect();
-        let waiting = self.snapshot.seals.keys().map(|(window, _)| *window).chain(self.snapshot.known.iter().copied());
+        let sealed = self.snapshot.seals.keys().map(|(window, _)| *window);
+        let waiting = sealed.chain(self.snapshot.known.iter().chain(&self.snapshot.open).copied());
         let waiting: BTreeSet<Window> = waiting.filter(|window| window.start_ms() < to_ms && window.end_ms() > from_ms).collect();
         for window in waiting.into_iter().filter(|window| !built.contains(&window.start_ms()) && !self.snapshot.is_complete(*window)) {
             coverage.notes.push(format!("window {} is not built", rfc3339(window)));
