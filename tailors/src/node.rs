@@ -112,6 +112,10 @@ impl Node {
             writer: self.writer.clone(),
             settings: self.settings.capture.clone(),
             seals_waiting: self.flush_to.subscribe(),
+            flushing: {
+                let control = self.control.clone();
+                Arc::new(move |orgs| control.flushing(orgs))
+            },
             accept_holes: false,
         };
         let stop = shutdown.clone();

@@ -1,11 +1,11 @@
 //! The loop: assign (C0), read and buffer (C1), rotate (C2), flush on a task of its own (C3..C8), free (C9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tailors_model::{Clock, RouteTable};
+use tailors_model::{Clock, OrgId, RouteTable, Window};
 use tailors_store::log::{Log, LogBatch, LogError};
 use tailors_store::{Objects, StoreError, routes};
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ pub struct CaptureDeps {
     pub settings: Settings,
     /// Offsets that seals wait for.
     pub seals_waiting: watch::Receiver<FlushTargets>,
+    /// Told before a flush commits whose points it brings, and of which windows.
+    pub flushing: Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>,
     /// Whether records that retention removed before they were captured may be written down as lost.
     pub accept_holes: bool,
 }
