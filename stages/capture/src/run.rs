@@ -22,6 +22,9 @@ const STOP_AFTER: Duration = Duration::from_secs(5);
 /// Partition -> offset that the chain should reach at once, because a seal (or a forced flush) waits for it. Only ever grows.
 pub type FlushTargets = BTreeMap<u32, u64>;
 
+/// Told whose points a flush brings, and of which windows.
+pub type Flushing = Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>;
+
 /// What capture needs.
 pub struct CaptureDeps {
     /// The log to copy.
@@ -37,7 +40,7 @@ pub struct CaptureDeps {
     /// Offsets that seals wait for.
     pub seals_waiting: watch::Receiver<FlushTargets>,
     /// Told before a flush commits whose points it brings, and of which windows.
-    pub flushing: Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>,
+    pub flushing: Flushing,
     /// Whether records that retention removed before they were captured may be written down as lost.
     pub accept_holes: bool,
 }
