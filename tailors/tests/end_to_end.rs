@@ -161,7 +161,7 @@ fn kills_lose_nothing_that_was_acknowledged() {
     let file = csv.to_str().expect("UTF-8");
     run(&["generate", "--class", "mix", "--seed", "7", "--series", "250", "--seconds", "1000", "--start", "1700000000", "--out", file])
         .ok();
-    let mut import = Background::start(&server.with_data(&["import", file, "--at", AT, "--rate", "40000"]));
+    let mut import = Background::start(&server.with_data(&["import", file, "--at", AT, "--rate", "20000"]));
     let mut seed = 0x5eed;
     let mut kills = 0;
     while kills < 5 && import.is_running() {
