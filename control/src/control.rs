@@ -9,6 +9,7 @@ use tailors_store::{Objects, StoreError, log::Log, log::LogError, registry};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::dirty::Dirty;
 use crate::state::State;
 use crate::{ControlError, RunBuild, Settings};
 
@@ -51,13 +52,8 @@ pub(crate) struct Inner {
     pub(crate) job_ended: Notify,
     pub(crate) jobs: StdMutex<JoinSet<()>>,
     dirty: RwLock<Dirty>,
-}
-
-/// Dirty windows per shard, and the table that says whose they are.
-#[derive(Default)]
-struct Dirty {
-    windows: BTreeMap<ShardId, usize>,
-    routes: Option<(Arc<RouteTable>, Window)>,
+    /// The newest route table a tick has read.
+    newest_routes: RwLock<Option<Arc<RouteTable>>>,
 }
 
 impl Control {
@@ -69,6 +65,7 @@ impl Control {
             job_ended: Notify::new(),
             jobs: StdMutex::new(JoinSet::new()),
             dirty: RwLock::new(Dirty::default()),
+            newest_routes: RwLock::new(None),
         }))
     }
 
@@ -178,7 +175,7 @@ impl Control {
     async fn account(&self, state: &mut State) -> Result<(), ControlError> {
         let now_ms = self.deps().clock.now_ms();
         let routes = Arc::new(tailors_store::routes::newest(&self.deps().objects).await?);
-        let mut windows: BTreeMap<ShardId, usize> = BTreeMap::new();
+        let mut dirty: BTreeSet<(Window, ShardId)> = BTreeSet::new();
         let ended: Vec<Window> = state.windows.keys().copied().filter(|window| window.end_ms() <= now_ms).collect();
         for window in ended {
             state.update_facts(window);
@@ -192,22 +189,29 @@ impl Control {
             for (shard, input) in &captured.shards {
                 let held = rec.shards.get(shard).and_then(|known| known.base_digest());
                 if held != Some(input.digest.as_str()) {
-                    *windows.entry(*shard).or_default() += 1;
+                    dirty.insert((window, *shard));
                 }
             }
         }
-        metrics::gauge!("tailors_control_dirty_windows").set(windows.values().sum::<usize>() as f64);
-        let fresh = Dirty { windows, routes: Some((routes, Window::of_ms(now_ms))) };
-        *self.0.dirty.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let mut known = self.0.dirty.write().unwrap_or_else(PoisonError::into_inner);
+        known.replace(&dirty, &routes, now_ms);
+        metrics::gauge!("tailors_control_dirty_windows").set(known.total() as f64);
+        *self.0.newest_routes.write().unwrap_or_else(PoisonError::into_inner) = Some(routes);
         Ok(())
     }
 
-    /// Dirty windows as the intake counts them (interfaces.md B8): ended windows with captured points that no published generation holds. Counted
-    /// per shard, so orgs that share a `mod` group share the number. As of the last tick.
+    /// Dirty windows of an org as the intake counts them (interfaces.md B8): ended windows with captured points that no published generation holds.
+    /// As of the last tick.
     pub fn dirty_windows(&self, org: OrgId) -> usize {
-        let dirty = self.0.dirty.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((routes, now)) = &dirty.routes else { return 0 };
-        dirty.windows.get(&routes.shard(org, *now)).copied().unwrap_or(0)
+        let routes = self.0.newest_routes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(routes) = routes else { return 0 };
+        let shard = routes.shard(org, Window::of_ms(self.deps().clock.now_ms()));
+        self.0.dirty.read().unwrap_or_else(PoisonError::into_inner).of(org, shard)
+    }
+
+    /// Capture says whose points a flush brings, before it commits them.
+    pub fn flushing(&self, orgs: &BTreeSet<(OrgId, Window)>) {
+        self.0.dirty.write().unwrap_or_else(PoisonError::into_inner).tell(orgs);
     }
 }
 

@@ -38,12 +38,39 @@ impl Control {
             return Ok(());
         }
         state.swept_ms = Some(now_ms);
+        self.sweep_orphans(state).await?;
         for candidate in candidates(state).into_iter().take(SWEEP_GENERATIONS) {
             if self.grace_is_over(&candidate).await? && self.delete(state, &candidate).await? {
                 let rec = state.windows.get_mut(&candidate.at.0).and_then(|rec| rec.shards.get_mut(&candidate.at.1));
                 rec.into_iter().for_each(|rec| {
                     rec.swept.insert(candidate.g);
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Files of attempts at a published generation that its manifest does not name: what a killed process left. Nobody ever saw them.
+    async fn sweep_orphans(&self, state: &mut State) -> Result<(), ControlError> {
+        let objects = &self.deps().objects;
+        let mut left = SWEEP_GENERATIONS;
+        for (window, rec) in &mut state.windows {
+            for (shard, known) in rec.shards.iter_mut().filter(|(_, known)| !known.attempted.is_empty()) {
+                for manifest in known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published) {
+                    if left == 0 {
+                        return Ok(());
+                    }
+                    if !known.attempted.remove(&manifest.g) {
+                        continue;
+                    }
+                    left -= 1;
+                    let named: BTreeSet<&str> = manifest.files.iter().map(|file| file.key.as_str()).collect();
+                    let stored = objects.list(&key::chunks(*shard, *window, manifest.g)).await?;
+                    for orphan in stored.iter().filter(|file| !named.contains(file.as_str())) {
+                        objects.delete(orphan).await?;
+                        metrics::counter!("tailors_control_files_deleted_total").increment(1);
+                    }
+                }
             }
         }
         Ok(())

@@ -210,6 +210,9 @@ impl Control {
                 StoreError::Fatal(format!("{}: published, then not found", tailors_format::key::manifest(shard, window, plan.g)))
             })?,
         };
+        if decided.attempt != attempt {
+            self.free_space((window, shard), plan, attempt).await;
+        }
         let now_ms = self.deps().clock.now_ms();
         let took_ms = history.as_ref().map_or(0, |history| (history.ended_ms - history.started_ms).max(0));
         metrics::counter!("tailors_control_generations_total", "outcome" => outcome).increment(1);
@@ -253,8 +256,8 @@ impl Control {
         Ok(())
     }
 
-    /// Removes the files of an attempt that failed before its manifest was put: no manifest can name them any more, and a full disk needs the
-    /// space before the next attempt.
+    /// Removes the files of an attempt that failed before its manifest was put, or whose generation was decided for another: no manifest can name
+    /// them any more, and a full disk needs the space before the next attempt.
     async fn free_space(&self, (window, shard): (Window, ShardId), plan: &PlanDoc, attempt: &str) {
         let objects = &self.deps().objects;
         let prefix = format!("{}{attempt}/", tailors_format::key::chunks(shard, window, plan.g));

@@ -7,6 +7,7 @@
 //! documents are the state; the next start reads them and goes on, files of an unfinished attempt are orphans.
 
 mod control;
+mod dirty;
 mod error;
 mod gc;
 mod hand;

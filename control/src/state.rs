@@ -84,6 +84,8 @@ pub(crate) struct ShardRec {
     pub(crate) job: Job,
     /// Generations whose superseded or orphaned files this process has removed.
     pub(crate) swept: BTreeSet<u32>,
+    /// Generations that another process may have attempted: when they are decided, files of attempts that nobody names are left.
+    pub(crate) attempted: BTreeSet<u32>,
 }
 
 /// How the attempts at the undecided plan go.
@@ -187,6 +189,7 @@ impl ShardRec {
         }
         if self.plan.is_none() {
             self.plan = plans::get(objects, shard, window, next).await?;
+            self.attempted.extend(self.plan.as_ref().map(|plan| plan.g));
         }
         Ok(next > known + 1)
     }

@@ -122,6 +122,10 @@ impl Node {
             writer: self.writer.clone(),
             settings: self.settings.capture.clone(),
             seals_waiting: self.flush_to.subscribe(),
+            flushing: {
+                let control = self.control.clone();
+                Arc::new(move |orgs| control.flushing(orgs))
+            },
             accept_holes: self.settings.log.accept_holes,
         };
         let stop = shutdown.clone();

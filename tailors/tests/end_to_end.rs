@@ -215,6 +215,40 @@ fn points_become_visible_by_themselves_within_a_minute() {
 }
 
 #[test]
+fn history_goes_in_and_sending_it_again_changes_nothing() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let server = Server::start(&temp.path().join("data"), &["--set", "control.quiet_min_s=2", "--set", "capture.flush_after_s=2"]);
+    // Two days, twelve windows, three weeks ago: too old for any key but the backfill one.
+    let csv = temp.path().join("history.csv");
+    let rows: Vec<String> = (0..5_760).map(|at| format!("{},history,host:h{},{:?}", at * 30, at % 4, value((at % 6) as u32, at))).collect();
+    write_csv(&csv, &rows);
+    let (file, at) = (csv.to_str().expect("UTF-8"), "2026-10-30T00:00:00Z");
+    let built = || -> Option<Vec<Value>> {
+        let status: Value = serde_json::from_str(&server.run(&["status", "--json"]).ok()).expect("JSON");
+        let rows = status["windows"].as_array().expect("rows").clone();
+        let done = |row: &Value| row["state"] == "built" && row["lag_s"] == 0;
+        (rows.len() == 12 && rows.iter().all(done)).then_some(rows)
+    };
+    let mut raw_bytes_read = 0.0;
+    for (round, kind) in [(1, "closed"), (2, "late")] {
+        server.run(&["import", file, "--at", at, "--backfill"]).ok();
+        wait_until("every window is built", || built().is_some_and(|rows| rows.iter().all(|row| row["seal"]["kind"] == kind)));
+        let rows = built().expect("still built");
+        for row in &rows {
+            let seen = [&row["points"], &row["duplicates"], &row["generation"]];
+            assert_eq!(seen, [&json!(480), &json!(480 * (round - 1)), &json!(round)], "{row}");
+        }
+        let joined = server.run(&["verify", "--truth", file, "--at", at]);
+        assert_eq!((joined.code, joined.last_line()), (0, EXACT), "round {round}: {joined:?}");
+        let metrics = server.http("GET", "/metrics", &[], b"").text();
+        let counter = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).expect("a counter");
+        let (written, read) = (counter("tailors_capture_raw_bytes_total"), counter("tailors_build_raw_bytes_read_total"));
+        assert!(read > raw_bytes_read && read <= 3.0 * written, "builds read {read} of {written} raw bytes");
+        raw_bytes_read = read;
+    }
+}
+
+#[test]
 fn bad_input_has_its_status_and_never_fails_the_good() {
     let temp = tempfile::tempdir().expect("temp dir");
     let server = Server::start(&temp.path().join("data"), &["--set", "build.enabled=false"]);

@@ -213,3 +213,31 @@ async fn a_settled_window_is_let_go_of_and_comes_back_with_late_points() {
     let gone = manifests::gone(&bench.objects, shard(), window(), 1).await.expect("read");
     assert_eq!(gone.map(|gone| gone.superseded_by), Some(2));
 }
+
+#[tokio::test]
+async fn what_a_killed_attempt_left_goes_once_its_generation_is_decided() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    bench.capture(window(), 4, created - 60_000).await;
+    // A process that planned, uploaded, and died.
+    let objects = bench.objects.clone();
+    let run_build: RunBuild = Arc::new(move |job: BuildJob| {
+        let objects = objects.clone();
+        Box::pin(async move {
+            let key = key::chunk(job.plan.shard, window(), job.plan.g, "killed", 0);
+            objects.put_data(&key, Bytes::from_static(b"orphan")).await.map_err(|error| JobError::Retry(error.to_string()))?;
+            std::future::pending().await
+        })
+    });
+    let killed = Control::new(ControlDeps { run_build, ..bench.control.deps().clone() });
+    for _ in 0..5 {
+        killed.tick().await.expect("ticks");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(bench.objects.list(&key::chunks(shard(), window(), 1)).await.map(|files| files.len()), Ok(1));
+    bench.settle().await;
+    bench.clock.set_ms(created + 61_000);
+    bench.settle().await;
+    let named: Vec<String> = bench.generations(window()).await[0].files.iter().map(|file| file.key.clone()).collect();
+    assert_eq!(bench.objects.list(&key::chunks(shard(), window(), 1)).await, Ok(named), "what the manifest names, and nothing else");
+}

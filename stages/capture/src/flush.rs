@@ -1,13 +1,13 @@
 //! C3..C8: one raw object for all partitions of a flush, then one chain node per partition, then the hint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailors_format::FormatError;
 use tailors_format::doc::{ExtentRow, NodeDoc, NodeKind, RawRef};
 use tailors_format::key;
 use tailors_format::raw::file::{Extent, ExtentKey, RawFile, RawFileWriter};
-use tailors_model::RouteTable;
+use tailors_model::{OrgId, RouteTable, Window};
 use tailors_store::StoreError;
 use tailors_store::chain::{self, Commit};
 use tailors_store::log::LogError;
@@ -36,6 +36,8 @@ pub(crate) async fn flush(deps: Arc<CaptureDeps>, flush: Flush) -> Result<Heads,
     let partitions: Vec<u32> = flush.buffers.keys().copied().collect();
     let restart = |partitions: &[u32]| partitions.iter().map(|partition| (*partition, None)).collect::<Heads>();
     let (epoch, writer) = (deps.log.epoch(), deps.writer.clone());
+    let headers = flush.buffers.values().flat_map(|buffer| &buffer.frames).filter_map(|buffered| buffered.header.as_ref());
+    let orgs: BTreeSet<(OrgId, Window)> = headers.map(|header| (header.org, header.window)).collect();
     // Copying and summing 64 MiB takes a while: off the threads that serve requests.
     let assembled = tokio::task::spawn_blocking(move || assemble(epoch, &writer, flush)).await;
     let Ok(assembled) = assembled else { return Ok(restart(&partitions)) };
@@ -49,6 +51,7 @@ pub(crate) async fn flush(deps: Arc<CaptureDeps>, flush: Flush) -> Result<Heads,
             return Ok(restart(&partitions));
         }
     }
+    (deps.flushing)(&orgs);
     let mut heads = Heads::new();
     for (partition, node) in nodes {
         heads.insert(partition, commit(&deps, partition, &node).await?);

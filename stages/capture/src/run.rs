@@ -1,12 +1,12 @@
 //! The loop: assign (C0), read and buffer (C1), rotate (C2), flush on a task of its own (C3..C8), free (C9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tailors_model::{Clock, RouteTable};
+use tailors_model::{Clock, OrgId, RouteTable, Window};
 use tailors_store::log::{Log, LogBatch, LogError};
 use tailors_store::{Objects, StoreError, routes};
 use tokio::sync::watch;
@@ -23,8 +23,11 @@ const STOP_AFTER: Duration = Duration::from_secs(5);
 /// Partition -> offset that the chain should reach at once, because a seal (or a forced flush) waits for it. Only ever grows.
 pub type FlushTargets = BTreeMap<u32, u64>;
 
+/// Told whose points a flush brings, and of which windows.
+pub type Flushing = Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>;
+
 /// What capture needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CaptureDeps {
     /// The log to copy.
     pub log: Arc<dyn Log>,
@@ -38,6 +41,8 @@ pub struct CaptureDeps {
     pub settings: Settings,
     /// Offsets that seals wait for.
     pub seals_waiting: watch::Receiver<FlushTargets>,
+    /// Told before a flush commits whose points it brings, and of which windows.
+    pub flushing: Flushing,
     /// Whether records that retention removed before they were captured may be written down as lost.
     pub accept_holes: bool,
 }

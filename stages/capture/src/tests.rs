@@ -1,7 +1,7 @@
 //! Capture over a log and a store in memory: exactly once through restarts, races and faults; nothing refused for its content.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +46,8 @@ struct Bench {
     objects: Objects,
     clock: Arc<ManualClock>,
     targets: watch::Sender<FlushTargets>,
+    /// Whose points the flushes said they bring.
+    told: Arc<Mutex<BTreeSet<(OrgId, Window)>>>,
 }
 
 impl Bench {
@@ -53,7 +55,13 @@ impl Bench {
         let objects = Objects::new(Arc::new(InMemory::new()), RetrySettings::default(), 1);
         routes::init(&objects, 64).await.expect("routes");
         let clock = Arc::new(ManualClock::at_ms(1_000_000));
-        Self { log: Arc::new(MemoryLog::new(PARTITIONS, 1)), objects, clock, targets: watch::channel(FlushTargets::new()).0 }
+        Self {
+            log: Arc::new(MemoryLog::new(PARTITIONS, 1)),
+            objects,
+            clock,
+            targets: watch::channel(FlushTargets::new()).0,
+            told: Arc::default(),
+        }
     }
 
     fn deps(&self, writer: &str) -> CaptureDeps {
@@ -64,6 +72,10 @@ impl Bench {
             writer: writer.to_owned(),
             settings: Settings { idle_ms: 1, restart_after_ms: 0, ..Settings::default() },
             seals_waiting: self.targets.subscribe(),
+            flushing: {
+                let told = Arc::clone(&self.told);
+                Arc::new(move |orgs| told.lock().expect("not poisoned").extend(orgs))
+            },
             accept_holes: false,
         }
     }
@@ -129,6 +141,8 @@ async fn one_object_per_flush_with_extents_by_section_and_window() {
     let windows: BTreeMap<_, _> = first.iter().flat_map(|node| node.extents.get("mod-0064-0001").cloned().unwrap_or_default()).collect();
     assert_eq!(windows.keys().cloned().collect::<Vec<_>>(), vec![early.to_string(), late.to_string()]);
     assert_eq!(bench.log.committed(0).await.expect("hint"), Some(5));
+    let told: Vec<(OrgId, Window)> = bench.told.lock().expect("not poisoned").iter().copied().collect();
+    assert_eq!(told, [(OrgId(1), early), (OrgId(1), late), (OrgId(2), early)], "whose points they are is said before they are committed");
 }
 
 #[tokio::test]
@@ -216,7 +230,16 @@ async fn accepted_damage_of_the_log_becomes_a_hole() {
     let (_targets, seals_waiting) = watch::channel(FlushTargets::new());
     let settings = Settings { idle_ms: 1, flush_after_s: 0, ..Settings::default() };
     let writer = "aa".to_owned();
-    let deps = CaptureDeps { log, objects: objects.clone(), clock, writer, settings, seals_waiting, accept_holes: true };
+    let deps = CaptureDeps {
+        log,
+        objects: objects.clone(),
+        clock,
+        writer,
+        settings,
+        seals_waiting,
+        flushing: Arc::new(|_| {}),
+        accept_holes: true,
+    };
     let (stop, stopped) = watch::channel(false);
     let refused = run(CaptureDeps { accept_holes: false, ..deps.clone() }, stopped.clone());
     let refused = tokio::time::timeout(Duration::from_secs(20), refused).await.expect("ends");
