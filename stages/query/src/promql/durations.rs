@@ -90,11 +90,14 @@ impl Reader<'_> {
         if self.take(wanted) { Ok(()) } else { Err(refused(&format!("a duration lacks {wanted:?}"))) }
     }
 
-    /// Whether the parser reads what follows `offset` by itself: a number or duration, a minus before it or not.
+    /// Whether the parser reads what follows `offset` by itself: a number or duration but zero, a minus before it or not.
     fn is_plain_offset(&self) -> bool {
         let text = self.text.trim_start();
-        text.strip_prefix('-').unwrap_or(text).trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            || !text.starts_with(['+', '-', '(']) && !["step", "range", "min_of", "max_of"].contains(&word(text).to_lowercase().as_str())
+        let number = text.strip_prefix('-').unwrap_or(text).trim_start();
+        if number.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            return literal(word(number)) != Ok(0.0);
+        }
+        !text.starts_with(['+', '-', '(']) && !["step", "range", "min_of", "max_of"].contains(&word(text).to_lowercase().as_str())
     }
 
     fn sum(&mut self) -> Result<f64, QueryError> {
