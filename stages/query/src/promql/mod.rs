@@ -8,6 +8,7 @@ mod annotations;
 pub(crate) mod binary;
 mod call;
 mod dates;
+mod durations;
 pub(crate) mod eval;
 pub(crate) mod functions;
 mod gate;
@@ -68,7 +69,7 @@ pub struct Answer {
 
 /// Evaluates at one time, Unix milliseconds.
 pub async fn eval_instant(context: &Context, query: &str, at_ms: i64) -> Result<Answer, QueryError> {
-    let plan = plan::plan(query, context.limits.experimental_functions)?;
+    let plan = plan::plan(query, context.limits.experimental_functions, durations::Query { step_s: 0.0, range_s: 0.0 })?;
     let grid = selector::Grid { start_ms: at_ms, step_ms: 1, steps: 1 };
     eval::run(context, &plan, grid, true).await
 }
@@ -92,7 +93,8 @@ pub async fn eval_range(context: &Context, query: &str, start_ms: i64, end_ms: i
             ),
         ));
     }
-    let plan = plan::plan(query, context.limits.experimental_functions)?;
+    let of = durations::Query { step_s: step_ms as f64 / 1e3, range_s: (end_ms - start_ms) as f64 / 1e3 };
+    let plan = plan::plan(query, context.limits.experimental_functions, of)?;
     eval::run(context, &plan, selector::Grid { start_ms, step_ms, steps: steps as usize + 1 }, false).await
 }
 
@@ -110,7 +112,7 @@ pub fn format(query: &str) -> Result<String, QueryError> {
 
 /// The selector of a `match[]` parameter.
 pub(crate) fn selectors(text: &str) -> Result<selector::Selector, QueryError> {
-    match plan::plan(text, false)? {
+    match plan::plan(text, false, durations::Query { step_s: 0.0, range_s: 0.0 })? {
         plan::Node::Instant { selector, .. } => Ok(selector),
         _ => Err(QueryError::bad(error::PARAMETER, format!("invalid parameter \"match[]\": {text} is no series selector"))),
     }

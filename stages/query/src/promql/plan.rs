@@ -6,6 +6,7 @@ use promql_parser::parser::{self, AtModifier, BinModifier, Call, Expr, LabelModi
 
 use super::aggregate::Aggregation;
 use super::binary::Operator;
+use super::durations;
 use super::functions::Function;
 use super::gate;
 use super::over_time::RangeFunction;
@@ -79,8 +80,9 @@ pub(crate) enum Node {
 }
 
 /// Parses and checks a query; what Prometheus keeps behind a feature flag is refused unless `experimental`.
-pub(crate) fn plan(query: &str, experimental: bool) -> Result<Node, QueryError> {
-    let expr = parse(query)?;
+/// `of` says what `step()` and `range()` mean in durations.
+pub(crate) fn plan(query: &str, experimental: bool, of: durations::Query) -> Result<Node, QueryError> {
+    let expr = parse(&durations::plain(query, of)?)?;
     gate::check(&expr, experimental)?;
     lower(&expr, &mut Places::of(query))
 }
