@@ -8,7 +8,8 @@ pub struct Settings {
     pub quiet_min_s: u64,
     /// Whether early looks (provisional seals) are taken.
     pub provisional: bool,
-    /// Whether the loop builds; by hand always works.
+    /// Whether the loop builds; by hand always works. No setting of its own: `build.enabled` decides.
+    #[serde(skip)]
     pub build_enabled: bool,
     /// Builds at the same time; 1..=2.
     pub build_concurrency: usize,

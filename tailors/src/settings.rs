@@ -2,6 +2,8 @@
 //!
 //! Environment: `TAILORS_SET_BUILD__ENABLED=false` is `--set build.enabled=false`.
 
+mod bounds;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -178,8 +180,9 @@ impl Default for MemoryBytes {
 pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>, sets: &[String]) -> Result<Settings, Failure> {
     let mut table = match file {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-            text.parse::<toml::Table>().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
+            let at = |error: String| Failure::usage(format!("TLR-4002: {}: {error}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
+            text.parse::<toml::Table>().map_err(|error| at(error.to_string()))?
         }
         None => up_defaults(),
     };
@@ -193,15 +196,19 @@ pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (Strin
         set(&mut table, &name.replace("__", "."), &value)?;
     }
     for assignment in sets {
-        let (name, value) = assignment.split_once('=').ok_or_else(|| Failure::usage(format!("--set {assignment}: write name=value")))?;
+        let (name, value) =
+            assignment.split_once('=').ok_or_else(|| Failure::usage(format!("TLR-4002: --set {assignment}: write name=value")))?;
         set(&mut table, name, value)?;
     }
     let below = shares(&table);
     merge(&mut table, below);
     inherit_org(&mut table);
-    let settings: Settings = table
-        .try_into()
-        .map_err(|error| Failure::usage(format!("TLR-4002: settings: {}; docs/settings.md lists every name", one_line(&error))))?;
+    // The path is what toml's own error leaves out.
+    let settings: Settings = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+        let said = one_line(error.inner());
+        Failure::usage(format!("TLR-4002: setting {}: {said}; docs/settings.md lists every name", error.path()))
+    })?;
+    bounds::check(&settings)?;
     settings.check_memory()?;
     settings.check_grace()?;
     Ok(settings)
@@ -273,7 +280,7 @@ fn set(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Failure> 
             return Ok(());
         }
         let next = at.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = next.as_table_mut().ok_or_else(|| Failure::usage(format!("setting {name}: `{part}` is a value, not a group")))?;
+        at = next.as_table_mut().ok_or_else(|| Failure::usage(format!("TLR-4002: setting {name}: `{part}` is a value, not a group")))?;
     }
     Ok(())
 }
@@ -334,9 +341,66 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_errors_that_name_them() {
-        let error = load_with(&[], &["capture.flush_every=3"]).expect_err("unknown");
-        assert!(error.message.contains("flush_every"), "{}", error.message);
-        assert!(load_with(&[], &["nonsense"]).is_err());
+    fn what_is_wrong_is_named_with_its_group() {
+        for (set, named) in [
+            ("capture.flush_every=3", "capture.flush_every"),
+            ("log.fsyncc=always", "log.fsyncc"),
+            ("build.enabled=maybe", "build.enabled"),
+            ("log.fsync=sometimes", "log.fsync"),
+            ("query.limits.points_max=lots", "query.limits.points_max"),
+            ("memory_bytes_max=lots", "memory_bytes_max"),
+            ("intake.overrides.7.late_policy=perhaps", "intake.overrides.7.late_policy"),
+            ("intake.overrides.seven.late_policy=accept", "`seven`"),
+            ("log.partitions.first=3", "log.partitions"),
+            ("nonsense", "nonsense"),
+        ] {
+            let error = load_with(&[], &[set]).expect_err(set);
+            assert!(error.message.starts_with("TLR-4002: ") && error.message.contains(named), "{set}: {}", error.message);
+        }
+        let error = load_with(&[("TAILORS_SET_BUILD__ENABLED", "maybe")], &[]).expect_err("no boolean");
+        assert!(error.message.contains("build.enabled"), "{}", error.message);
+        let missing = load(Some(Path::new("/nowhere/tailors.toml")), std::iter::empty(), &[]).expect_err("missing");
+        assert!(missing.message.starts_with("TLR-4002: /nowhere/tailors.toml"), "{}", missing.message);
+    }
+
+    #[test]
+    fn values_out_of_their_bounds_are_refused_by_name_value_and_bounds() {
+        for (set, said) in [
+            ("intake.request_windows_max=100", "intake.request_windows_max is 100; it must be 1 to 64"),
+            ("intake.inflight_bytes_max=5", "intake.inflight_bytes_max is 5; it must be at least 67108864"),
+            ("build.cores=0", "build.cores is 0; it must be 1 to 256"),
+            ("memory_bytes_max=1", "memory_bytes_max is 1; it must be at least 268435456"),
+            ("capture.flush_after_s=0", "capture.flush_after_s is 0; it must be 1 to 3600"),
+            ("log.partitions=0", "log.partitions is 0; it must be 1 to 1024"),
+            ("intake.overrides.7.dirty_windows_max=513", "intake.overrides.7.dirty_windows_max is 513; it must be 1 to 512"),
+        ] {
+            assert_eq!(load_with(&[], &[set]).expect_err(set).message, format!("TLR-4007: {said}"));
+        }
+    }
+
+    /// `docs/settings.md` holds every name once, and its second column begins with the default of `up` as TOML writes it.
+    #[test]
+    fn the_page_of_settings_says_every_name_and_default() {
+        fn leaves(group: &str, table: &toml::Table, out: &mut std::collections::BTreeMap<String, String>) {
+            for (name, value) in table {
+                let name = if group.is_empty() { name.clone() } else { format!("{group}.{name}") };
+                match value {
+                    toml::Value::Table(inner) => leaves(&name, inner, out),
+                    toml::Value::String(text) => drop(out.insert(name, text.clone())),
+                    other => drop(out.insert(name, other.to_string())),
+                }
+            }
+        }
+        let mut expected = std::collections::BTreeMap::new();
+        let settings = load_with(&[], &[]).expect("defaults");
+        leaves("", &toml::Table::try_from(&settings).expect("serializes"), &mut expected);
+        let page = include_str!("../../docs/settings.md");
+        let mut found = std::collections::BTreeMap::new();
+        for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+            let (name, rest) = row.split_once("` | ").expect("a name and a default");
+            let default = rest.split([' ', '|']).next().unwrap_or_default();
+            assert!(found.insert(name.to_owned(), default.to_owned()).is_none(), "{name} stands twice");
+        }
+        assert_eq!(found, expected);
     }
 }
