@@ -14,7 +14,8 @@
 
 use bytes::Bytes;
 
-use super::pages::{PcoChunk, encode_best};
+use super::coder::{PcoChunk, encode_pco};
+use super::zigzag::{unzigzag, zigzag};
 use crate::FormatError;
 use crate::bytes::{Cursor, put_varint};
 
@@ -29,16 +30,6 @@ const ZSTD_VARINT: u8 = 2;
 const ZSTD_DELTA: u8 = 3;
 const ZSTD_FIXED: u8 = 4;
 const PCO: u8 = 5;
-
-/// Maps signed to unsigned so that small magnitudes stay small.
-pub(super) fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// Inverse of [`zigzag`].
-pub(super) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
 
 fn zstd_error(what: &'static str, error: std::io::Error) -> FormatError {
     FormatError::invalid(what, format!("zstd: {error}"))
@@ -90,7 +81,7 @@ fn encode_block(block: &[u64]) -> Result<(u8, Vec<u8>), FormatError> {
         (ZSTD_VARINT, zstd(&best.1)?),
         (ZSTD_DELTA, zstd(&varints(deltas))?),
         (ZSTD_FIXED, fixed_bytes),
-        (PCO, encode_best(block, &[block.len()])?.into_single_page()),
+        (PCO, encode_pco(block, &[block.len()])?.into_single_page()),
     ];
     for candidate in candidates {
         if candidate.1.len() < best.1.len() {
@@ -152,7 +143,7 @@ fn decode_block(what: &'static str, encoding: u8, bytes: &[u8], n: usize, out: &
             let (chunk, page) = PcoChunk::<u64>::open(what, bytes)?;
             let from = out.len();
             out.resize(from + n, 0);
-            chunk.read_page(what, page, &mut Default::default(), &mut out[from..])?;
+            chunk.read_page(what, page, &mut Default::default(), &mut Vec::new(), &mut out[from..])?;
         }
         number => return Err(FormatError::Unknown { what, field: "column encoding", number: u64::from(number) }),
     }

@@ -6,17 +6,20 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use tailors_model::limits::METRIC_BYTES_MAX;
+use tailors_model::limits::{METRIC_BYTES_MAX, SERIES_STATS_POINTS};
 use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::assemble::BITS;
-use super::column::{take_blob, take_bounded, take_column, take_strings, unzigzag};
-use super::encode::{Encoding, PAGE_POINTS_MAX};
+use super::coder::Coder;
+use super::column::{take_blob, take_bounded, take_column, take_strings};
 use super::labels::Labels;
 use super::layout::{CRC_BYTES, HEADER_BYTES, Region, Seal, Span, TRAILER_BYTES, Trailer, WHAT};
+use super::pages::PAGE_POINTS_MAX;
+use super::summary::{Statistics, Summary, take_summaries};
 use super::times::Times;
-use super::value::{EXPONENT_MAX, to_value};
+use super::value::{EXPONENT_MAX, SCALE_MAX, Transform, to_value};
+use super::zigzag::unzigzag;
 use crate::FormatError;
 use crate::bytes::Cursor;
 
@@ -45,14 +48,18 @@ pub struct MetricEntry {
 }
 
 /// Values of one class, as the directory names them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ChunkEntry {
-    pub(super) encoding: Encoding,
-    pub(super) exponent: u8,
+    pub(super) transform: Transform,
+    pub(super) coder: Coder,
     pub(super) divisor: i64,
     pub(super) exceptions: bool,
+    /// Pages hold differences inside each part.
+    pub(super) delta: bool,
     pub(super) meta: Range<usize>,
     pub(super) pages: Range<usize>,
+    /// The chunk that these pages were written for.
+    pub(super) original: u32,
 }
 
 /// One page: where it lies, and which values of the file's sequence it holds.
@@ -66,7 +73,14 @@ pub(super) struct PageEntry {
     pub(super) first: u64,
     pub(super) points: u32,
     pub(super) chunk: u32,
+    /// Of [`ChunkIndex::varying`]: the series that its first value belongs to.
+    pub(super) first_varying: u32,
+    /// In [`ChunkIndex::page_summaries`]; [`NONE`] if each of its series has its own.
+    pub(super) summary: u32,
 }
+
+/// No summary.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// One series: its tag set and time column, and where its values are.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +89,10 @@ pub(super) struct SeriesEntry {
     pub(super) time: u32,
     /// Number of its first value among all values of the file; [`CONSTANT`] for a constant.
     first: u64,
+    /// The value of a constant.
     constant: f64,
+    /// Number of its summary; [`NONE`] if it has none.
+    summary: u32,
 }
 
 impl SeriesEntry {
@@ -98,6 +115,10 @@ pub struct ChunkIndex {
     pub(super) file_len: u64,
     pub(super) metrics: Vec<MetricEntry>,
     pub(super) series: Vec<SeriesEntry>,
+    /// Series that are no constants.
+    pub(super) varying: Vec<u32>,
+    summaries: Vec<Summary>,
+    page_summaries: Vec<Summary>,
     own_meta: Vec<(u32, MetricMeta)>,
     pub(super) times: Times,
     labels: Labels,
@@ -144,6 +165,9 @@ impl ChunkIndex {
             file_len,
             metrics: Vec::new(),
             series: Vec::new(),
+            varying: Vec::new(),
+            summaries: Vec::new(),
+            page_summaries: Vec::new(),
             own_meta: Vec::new(),
             times: Times::read(times, trailer.span.span_ms)?,
             labels: Labels::read(labels)?,
@@ -169,6 +193,7 @@ impl ChunkIndex {
         let constants = flags.iter().filter(|flag| **flag == 1).count();
         let exponents = take_bounded(what, &mut cursor, constants, u64::from(BITS))?;
         let numbers = take_column(what, &mut cursor, constants)?;
+        let exponents_len = exponents.len();
         let constant = |(exponent, number): (u32, u64)| {
             if exponent == u32::from(BITS) { f64::from_bits(number) } else { to_value(unzigzag(number), exponent as u8) }
         };
@@ -177,17 +202,26 @@ impl ChunkIndex {
             return Err(FormatError::invalid(what, "series without labels or times"));
         }
         let mut values = 0u64;
+        let mut summarized: Vec<u32> = Vec::new();
         self.series.reserve_exact(count);
+        self.varying.reserve_exact(count - exponents_len);
         for ((set, time), flag) in sets.into_iter().zip(times).zip(flags) {
-            let mut entry = SeriesEntry { set, time, first: CONSTANT, constant: 0.0 };
+            let mut entry = SeriesEntry { set, time, first: CONSTANT, constant: 0.0, summary: NONE };
             if flag == 1 {
                 entry.constant = constants.next().ok_or_else(|| FormatError::invalid(what, "constant without a value"))?;
             } else {
+                let points = self.times.points(time);
                 entry.first = values;
-                values += u64::from(self.times.points(time));
+                values += u64::from(points);
+                if points >= SERIES_STATS_POINTS {
+                    entry.summary = summarized.len() as u32;
+                    summarized.push(points);
+                }
+                self.varying.push(self.series.len() as u32);
             }
             self.series.push(entry);
         }
+        self.summaries = take_summaries(what, &mut cursor, &summarized, true)?;
         let own = usize::try_from(cursor.varint()?).map_err(|_| FormatError::invalid(what, "too much metadata"))?;
         let gaps = take_bounded(what, &mut cursor, own, count as u64)?;
         let mut next = 0u64;
@@ -235,46 +269,79 @@ impl ChunkIndex {
     fn read_chunks(&mut self, what: &'static str, cursor: &mut Cursor<'_>, values: u64) -> Result<(), FormatError> {
         let bad = |why: &str| FormatError::invalid(what, why);
         let count = usize::try_from(cursor.varint()?).map_err(|_| bad("too many chunks"))?;
-        let pages = take_bounded(what, cursor, count, u64::from(u32::MAX))?;
-        let encodings = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
-        let exponents = take_bounded(what, cursor, count, u64::from(EXPONENT_MAX))?;
+        let same = take_bounded(what, cursor, count, count as u64)?;
+        let transforms = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
+        let parameters = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
         let divisors = take_column(what, cursor, count)?;
-        let flags = take_bounded(what, cursor, count, 1)?;
-        let lengths = take_bounded(what, cursor, count, 1 << 20)?;
+        let own = same.iter().filter(|same| **same == 0).count();
+        let pages = take_bounded(what, cursor, own, u64::from(u32::MAX))?;
+        let coders = take_bounded(what, cursor, own, u64::from(u8::MAX))?;
+        let flags = take_bounded(what, cursor, own, 3)?;
+        let lengths = take_bounded(what, cursor, own, 1 << 20)?;
         self.chunk_meta = take_blob(what, cursor, lengths.iter().map(|length| *length as usize).sum())?;
         let page_count = pages.iter().map(|pages| *pages as usize).sum();
         let page_points = take_bounded(what, cursor, page_count, PAGE_POINTS_MAX as u64)?;
         let page_lengths = take_bounded(what, cursor, page_count, 1 << 20)?;
 
-        let (mut meta, mut page) = (0, 0);
+        let (mut meta, mut page, mut own) = (0, 0, 0);
         for i in 0..count {
-            let number = encodings[i] as u8;
-            let encoding = Encoding::from_u8(number);
-            let encoding = encoding.ok_or(FormatError::Unknown { what, field: "encoding", number: u64::from(number) })?;
+            let unknown = |field, number: u32| FormatError::Unknown { what, field, number: u64::from(number) };
+            let transform = transform_of(transforms[i], parameters[i]).ok_or_else(|| unknown("transform", transforms[i]))?;
             let divisor = i64::try_from(divisors[i]).ok().filter(|divisor| *divisor > 0).ok_or_else(|| bad("divisor out of range"))?;
-            let (meta_end, page_end) = (meta + lengths[i] as usize, page + pages[i] as usize);
-            let exceptions = flags[i] == 1;
-            self.chunks.push(ChunkEntry {
-                encoding,
-                exponent: exponents[i] as u8,
-                divisor,
-                exceptions,
-                meta: meta..meta_end,
-                pages: page..page_end,
-            });
-            (meta, page) = (meta_end, page_end);
-        }
-        let (mut at, mut first) = (HEADER_BYTES as u64, 0);
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            for page in chunk.pages.clone() {
-                let (points, length) = (page_points[page], page_lengths[page] + CRC_BYTES as u32);
-                if points == 0 {
-                    return Err(bad("page without points"));
-                }
-                self.pages.push(PageEntry { at, length, first, points, chunk: number as u32 });
-                at += u64::from(length);
-                first += u64::from(points);
+            if same[i] > 0 {
+                let original = i.checked_sub(same[i] as usize).and_then(|original| self.chunks.get(original));
+                let original = original.ok_or_else(|| bad("a chunk with the pages of none"))?.clone();
+                self.chunks.push(ChunkEntry { transform, divisor, ..original });
+                continue;
             }
+            let coder = Coder::from_u8(coders[own] as u8).ok_or_else(|| unknown("coder", coders[own]))?;
+            let (meta_end, page_end) = (meta + lengths[own] as usize, page + pages[own] as usize);
+            let (exceptions, delta) = (flags[own] & 1 != 0, flags[own] & 2 != 0);
+            let (meta_range, pages, original) = (meta..meta_end, page..page_end, i as u32);
+            self.chunks.push(ChunkEntry { transform, coder, divisor, exceptions, delta, meta: meta_range, pages, original });
+            (meta, page, own) = (meta_end, page_end, own + 1);
+        }
+        self.place_pages(what, &page_points, &page_lengths, values)?;
+        let summarized: Vec<u32> = self.pages.iter().filter(|page| page.summary != NONE).map(|page| page.points).collect();
+        self.page_summaries = take_summaries(what, cursor, &summarized, false)?;
+        Ok(())
+    }
+
+    /// Running sums: where each page lies, and which series' values it holds. Pages that a chunk shares with another one come again.
+    fn place_pages(&mut self, what: &'static str, points: &[u32], lengths: &[u32], values: u64) -> Result<(), FormatError> {
+        let bad = |why: &str| FormatError::invalid(what, why);
+        let (mut at, mut first, mut varying, mut summaries) = (HEADER_BYTES as u64, 0, 0, 0);
+        let mut positions: Vec<u64> = Vec::with_capacity(points.len());
+        for (number, chunk) in self.chunks.iter_mut().enumerate() {
+            let entries = self.pages.len();
+            for page in chunk.pages.clone() {
+                let (points, length) = (points[page], lengths[page] + CRC_BYTES as u32);
+                if number == chunk.original as usize {
+                    positions.push(at);
+                    at += u64::from(length);
+                }
+                let position = positions.get(page).copied().ok_or_else(|| bad("pages before their chunk"))?;
+                let mut entry = PageEntry { at: position, length, first, points, chunk: number as u32, first_varying: varying, summary: NONE };
+                first += u64::from(points);
+                let mut has_short = false;
+                while let Some(series) = self.varying.get(varying as usize).map(|series| &self.series[*series as usize]) {
+                    let end = series.first + u64::from(self.times.points(series.time));
+                    has_short |= series.summary == NONE;
+                    varying += u32::from(end <= first);
+                    if end >= first {
+                        break;
+                    }
+                }
+                if points == 0 || first > values {
+                    return Err(bad("page without points, or beyond the last series"));
+                }
+                if has_short {
+                    entry.summary = summaries;
+                    summaries += 1;
+                }
+                self.pages.push(entry);
+            }
+            chunk.pages = entries..self.pages.len();
         }
         if at != self.trailer.times_at || first != values {
             return Err(bad("pages do not add up to the file, or their points not to the series"));
@@ -375,6 +442,34 @@ impl ChunkIndex {
         Ok(selected)
     }
 
+    /// What aggregates over all points of a series need, if the index knows it: of constants and of series of 256 points and more.
+    pub fn statistics(&self, series: u32) -> Option<Statistics> {
+        let entry = self.series.get(series as usize)?;
+        let count = u64::from(self.times.points(entry.time));
+        if let Some(value) = entry.constant() {
+            let nans = if value.is_nan() { count } else { 0 };
+            let sum = if value.is_nan() { 0.0 } else { value * count as f64 };
+            return Some(Statistics { count, nans, min: value, max: value, sum, first: value, last: value });
+        }
+        match self.summaries.get(entry.summary as usize)? {
+            Summary::Doubles(doubles) => Some(doubles.statistics(count)),
+            Summary::Integers(integers) => {
+                let page = self.pages.get(self.page_of(entry.first))?;
+                let chunk = self.chunks.get(page.chunk as usize)?;
+                Some(integers.statistics(chunk.transform, chunk.divisor, count))
+            }
+        }
+    }
+
+    pub(super) fn first_value(&self, series: &SeriesEntry) -> u64 {
+        series.first
+    }
+
+    /// The page that holds a value.
+    pub(super) fn page_of(&self, value: u64) -> usize {
+        self.pages.partition_point(|page| page.first + u64::from(page.points) <= value)
+    }
+
     pub(super) fn entry(&self, series: u32) -> Result<&SeriesEntry, FormatError> {
         self.series.get(series as usize).ok_or_else(|| no_series(series))
     }
@@ -386,6 +481,17 @@ impl ChunkIndex {
             return Err(FormatError::Truncated { what, needed: u64::from(page.length), present: bytes.len() as u64 });
         }
         self.seal.checked(what, Region::Pages, page.at, bytes)
+    }
+}
+
+fn transform_of(number: u32, parameter: u32) -> Option<Transform> {
+    let parameter = u8::try_from(parameter).ok()?;
+    match number {
+        1 if parameter <= EXPONENT_MAX => Some(Transform::Decimal(parameter)),
+        2 if parameter <= SCALE_MAX => Some(Transform::Binary(parameter)),
+        3 if parameter == 0 => Some(Transform::Double),
+        4 if parameter == 0 => Some(Transform::Dictionary),
+        _ => None,
     }
 }
 

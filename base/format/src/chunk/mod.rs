@@ -10,16 +10,21 @@
 //! ```
 
 mod assemble;
+mod coder;
 mod column;
+mod decode;
 mod encode;
 mod index;
 mod labels;
 mod layout;
 mod pages;
+mod plan;
 mod read;
 mod report;
+mod summary;
 mod times;
 mod value;
+mod zigzag;
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +33,10 @@ pub use assemble::{ChunkFile, assemble};
 pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
-pub use read::{DecodeScratch, EachSeries, PageRead, verify_file};
+pub use decode::DecodeScratch;
+pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
+pub use summary::Statistics;
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.
-pub const ENCODER_VERSION: u32 = 1;
+pub const ENCODER_VERSION: u32 = 2;
