@@ -148,14 +148,15 @@ fn fleet(spec: &Spec, index: u32, rng: ChaCha8Rng) -> SynthSeries {
     filled(spec, metric.to_owned(), tags, shape, rng, None)
 }
 
-/// Shares of a mix by series: mostly churn, a fifth hosts, the rest evenly.
+/// Shares of a mix by series: 60 % containers, 25 % host metrics, 5 % counters with resets, 5 % two-decimal gauges, 4 % with NaN, infinities and
+/// stale markers, 1 % noise. With points every 30 s, a quarter of the points is short-lived and a twelfth is full-mantissa noise.
 fn of_mix(index: u32) -> Option<Class> {
     match index % 20 {
-        0..=3 => Some(Class::Hosts),
-        4..=15 => Some(Class::Containers),
-        16 => Some(Class::Counters),
-        17 => Some(Class::Gauges),
-        18 => Some(Class::Mantissa),
+        0..=4 => Some(Class::Hosts),
+        5..=16 => Some(Class::Containers),
+        17 => Some(Class::Counters),
+        18 => Some(Class::Gauges),
+        _ if index / 20 % 5 == 0 => Some(Class::Mantissa),
         _ => None,
     }
 }
