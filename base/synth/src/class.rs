@@ -78,7 +78,7 @@ pub(crate) fn series(spec: &Spec, index: u32) -> SynthSeries {
         }
         Some(Class::Containers) => {
             let shapes = [
-                ("container.memory.rss", Shape::Walk { decimals: 0, step: 65_536.0, low: 1e6, high: 1e9 }),
+                ("container.memory.rss", Shape::Pages { step: 16 }),
                 ("container.requests", Shape::Counts { rate: 3.0 }),
                 ("container.cpu.cores", Shape::Mantissa { mean: 0.4, spread: 0.1 }),
                 ("container.restarts", Shape::Constant { value: f64::from(index % 3) }),
@@ -156,7 +156,7 @@ fn of_mix(index: u32) -> Option<Class> {
         5..=16 => Some(Class::Containers),
         17 => Some(Class::Counters),
         18 => Some(Class::Gauges),
-        _ if index / 20 % 5 == 0 => Some(Class::Mantissa),
+        _ if (index / 20).is_multiple_of(5) => Some(Class::Mantissa),
         _ => None,
     }
 }

@@ -224,8 +224,9 @@ fn put_directory(buckets: &[EncodedBucket], chunks: &[FileChunk<'_>]) -> Result<
         put_column(&mut out, &own.iter().map(|chunk| field(chunk)).collect::<Vec<_>>())?;
     }
     put_blob(&mut out, &own.iter().flat_map(|chunk| chunk.meta.iter().copied()).collect::<Vec<_>>())?;
-    let pages =
-        |lengths: fn(&Chunk) -> &Vec<usize>| -> Vec<u64> { own.iter().flat_map(|chunk| lengths(chunk)).map(|length| *length as u64).collect() };
+    let pages = |lengths: fn(&Chunk) -> &Vec<usize>| -> Vec<u64> {
+        own.iter().flat_map(|chunk| lengths(chunk)).map(|length| *length as u64).collect()
+    };
     put_column(&mut out, &pages(|chunk| &chunk.page_points))?;
     put_column(&mut out, &pages(|chunk| &chunk.page_lengths))?;
     let summaries = chunks.iter().flat_map(|chunk| chunk.chunk.page_summaries.iter().zip(&chunk.chunk.page_points));

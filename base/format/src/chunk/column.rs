@@ -79,8 +79,7 @@ fn encode_block(block: &[u64]) -> Result<(u8, Vec<u8>), FormatError> {
         return Ok(best);
     }
     let mut before = 0u64;
-    let deltas: Vec<u64> =
-        block.iter().map(|value| zigzag(value.wrapping_sub(std::mem::replace(&mut before, *value)) as i64)).collect();
+    let deltas: Vec<u64> = block.iter().map(|value| zigzag(value.wrapping_sub(std::mem::replace(&mut before, *value)) as i64)).collect();
     let delta_bytes = varints(deltas.iter().copied());
     let width = fixed_width(block);
     let mut fixed = Vec::with_capacity(block.len() * width);

@@ -1,6 +1,7 @@
 //! One page -> its values: check, undo the coder, sum up differences, undo the transform, put exceptions back. No allocation once warm.
 
 use super::ChunkIndex;
+use super::aggregate::Aggregate;
 use super::coder::{CoderScratch, OpenCoder};
 use super::column::take_column;
 use super::index::{ChunkEntry, PageEntry};
@@ -27,6 +28,9 @@ pub struct DecodeScratch {
     integers: Vec<i64>,
     pub(super) values: Vec<f64>,
     pub(super) times: Vec<u32>,
+    /// What `times` holds: file, column, skipped, points.
+    pub(super) times_of: Option<(u128, u32, u32, u32)>,
+    pub(super) aggregates: Vec<Aggregate>,
 }
 
 impl std::fmt::Debug for DecodeScratch {
@@ -56,7 +60,7 @@ impl OpenChunk {
 }
 
 /// A slice of a buffer that only ever grows.
-fn slice_of<T: Copy + Default>(buffer: &mut Vec<T>, n: usize) -> &mut [T] {
+pub(super) fn slice_of<T: Copy + Default>(buffer: &mut Vec<T>, n: usize) -> &mut [T] {
     if buffer.len() < n {
         buffer.resize(n, T::default());
     }

@@ -105,8 +105,7 @@ pub fn encode_bucket(input: &BucketInput) -> Result<EncodedBucket, FormatError> 
             points: column.values.len() as u32,
         }
     };
-    let mut series: Vec<BucketSeries> =
-        by_tags.iter().filter(|at| classes[**at] == Class::Const).map(|at| entry(*at, None)).collect();
+    let mut series: Vec<BucketSeries> = by_tags.iter().filter(|at| classes[**at] == Class::Const).map(|at| entry(*at, None)).collect();
     let (mut chunks, mut scratch) = (Vec::new(), EncodeScratch::default());
     for group in plan(&input.series, &by_tags, &classes) {
         let values: Vec<&[f64]> = group.series.iter().map(|at| input.series[*at].values.as_slice()).collect();

@@ -4,6 +4,7 @@
 //! points tell page and offset. What does not add up is refused when the index is parsed.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use tailors_model::limits::{METRIC_BYTES_MAX, SERIES_STATS_POINTS};
@@ -121,7 +122,9 @@ pub struct ChunkIndex {
     page_summaries: Vec<Summary>,
     own_meta: Vec<(u32, MetricMeta)>,
     pub(super) times: Times,
-    labels: Labels,
+    /// The section, checked; parsed when first asked for: scans never do.
+    label_bytes: Vec<u8>,
+    labels: OnceLock<Result<Labels, FormatError>>,
     pub(super) chunks: Vec<ChunkEntry>,
     pub(super) chunk_meta: Vec<u8>,
     pub(super) pages: Vec<PageEntry>,
@@ -170,7 +173,8 @@ impl ChunkIndex {
             page_summaries: Vec::new(),
             own_meta: Vec::new(),
             times: Times::read(times, trailer.span.span_ms)?,
-            labels: Labels::read(labels)?,
+            label_bytes: labels.clone(),
+            labels: OnceLock::new(),
             chunks: Vec::new(),
             chunk_meta: Vec::new(),
             pages: Vec::new(),
@@ -187,7 +191,7 @@ impl ChunkIndex {
         let count = cursor.varint()?;
         let count = u32::try_from(count).map_err(|_| FormatError::invalid(what, "more than 2^32 series"))? as usize;
         let most = |count: usize| count.saturating_sub(1) as u64;
-        let sets = take_bounded(what, &mut cursor, count, most(self.labels.sets()))?;
+        let sets = take_bounded(what, &mut cursor, count, u64::from(u32::MAX))?;
         let times = take_bounded(what, &mut cursor, count, most(self.times.len()))?;
         let flags = take_bounded(what, &mut cursor, count, 1)?;
         let constants = flags.iter().filter(|flag| **flag == 1).count();
@@ -198,8 +202,8 @@ impl ChunkIndex {
             if exponent == u32::from(BITS) { f64::from_bits(number) } else { to_value(unzigzag(number), exponent as u8) }
         };
         let mut constants = exponents.into_iter().zip(numbers).map(constant);
-        if count > 0 && (self.labels.sets() == 0 || self.times.len() == 0) {
-            return Err(FormatError::invalid(what, "series without labels or times"));
+        if count > 0 && self.times.len() == 0 {
+            return Err(FormatError::invalid(what, "series without times"));
         }
         let mut values = 0u64;
         let mut summarized: Vec<u32> = Vec::new();
@@ -321,7 +325,8 @@ impl ChunkIndex {
                     at += u64::from(length);
                 }
                 let position = positions.get(page).copied().ok_or_else(|| bad("pages before their chunk"))?;
-                let mut entry = PageEntry { at: position, length, first, points, chunk: number as u32, first_varying: varying, summary: NONE };
+                let mut entry =
+                    PageEntry { at: position, length, first, points, chunk: number as u32, first_varying: varying, summary: NONE };
                 first += u64::from(points);
                 let mut has_short = false;
                 while let Some(series) = self.varying.get(varying as usize).map(|series| &self.series[*series as usize]) {
@@ -371,7 +376,9 @@ impl ChunkIndex {
             + self.pages.capacity() * size_of::<PageEntry>()
             + self.chunk_meta.capacity()
             + self.times.memory_bytes()
-            + self.labels.memory_bytes()
+            + self.label_bytes.capacity()
+            // Labels not yet parsed will take about this much.
+            + self.labels.get().and_then(|labels| labels.as_ref().ok()).map_or(self.label_bytes.len() * 8, Labels::memory_bytes)
     }
 
     /// Metrics sorted by (org, name).
@@ -384,13 +391,25 @@ impl ChunkIndex {
         self.series.len() as u32
     }
 
+    /// Labels, parsed and checked against the series that name them.
+    pub(super) fn labels(&self) -> Result<&Labels, FormatError> {
+        let read = || {
+            let labels = Labels::read(&self.label_bytes)?;
+            if self.series.iter().all(|series| (series.set as usize) < labels.sets()) {
+                return Ok(labels);
+            }
+            Err(FormatError::invalid("chunk file labels", "series without labels"))
+        };
+        self.labels.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
+
     /// Canonical tags of a series.
     ///
     /// # Errors
-    /// A number that is no series of this file: a bug of the caller.
+    /// Damage of the labels; a number that is no series of this file: a bug of the caller.
     pub fn tags(&self, series: u32) -> Result<Vec<Tag>, FormatError> {
         let mut tags = Vec::new();
-        self.labels.tags(self.entry(series)?.set, &mut tags);
+        self.labels()?.tags(self.entry(series)?.set, &mut tags);
         Ok(tags)
     }
 
@@ -432,9 +451,9 @@ impl ChunkIndex {
         if metric.org != org {
             return Ok(Vec::new());
         }
-        let (mut tags, mut selected) = (Vec::new(), Vec::new());
+        let (mut tags, mut selected, labels) = (Vec::new(), Vec::new(), self.labels()?);
         for series in metric.series.clone() {
-            self.labels.tags(self.entry(series)?.set, &mut tags);
+            labels.tags(self.entry(series)?.set, &mut tags);
             if filter(&tags) {
                 selected.push(series);
             }

@@ -9,6 +9,7 @@
 //! header 32 B | pages | times | series index | labels | directory | trailer 64 B
 //! ```
 
+mod aggregate;
 mod assemble;
 mod coder;
 mod column;
@@ -29,11 +30,12 @@ mod zigzag;
 #[cfg(test)]
 mod tests;
 
+pub use aggregate::{Aggregate, EachSteps, Steps};
 pub use assemble::{ChunkFile, assemble};
+pub use decode::DecodeScratch;
 pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
-pub use decode::DecodeScratch;
 pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
 pub use summary::Statistics;

@@ -138,7 +138,8 @@ fn encode_chunk<'a, I: Iterator<Item = &'a [f64]>>(
     scratch: &mut EncodeScratch,
 ) -> Result<Chunk, FormatError> {
     let EncodeScratch { integers, exceptions, .. } = scratch;
-    (integers.clear(), exceptions.clear());
+    integers.clear();
+    exceptions.clear();
     values().for_each(|values| to_integers(values, transform, integers, exceptions));
     let (mut divisor, mut dictionary) = (1, Vec::new());
     match transform {
@@ -279,8 +280,8 @@ impl Chunk {
 fn summarize(parts: &[Part], series: &[&[f64]], chunk: &mut Chunk, scratch: &EncodeScratch, summaries: &mut [Option<Summary>]) {
     let is_fraction = matches!(chunk.transform, Transform::Decimal(_) | Transform::Binary(_));
     let summary = |range: Range<usize>, values: &mut dyn Iterator<Item = f64>| {
-        let has_exception = scratch.exceptions.partition_point(|(at, _)| *at < range.start)
-            < scratch.exceptions.partition_point(|(at, _)| *at < range.end);
+        let has_exception =
+            scratch.exceptions.partition_point(|(at, _)| *at < range.start) < scratch.exceptions.partition_point(|(at, _)| *at < range.end);
         let integers = is_fraction && !has_exception;
         let integers = integers.then(|| IntegerSummary::of(&scratch.integers[range])).flatten();
         integers.map_or_else(|| Summary::Doubles(DoubleSummary::of(values)), Summary::Integers)

@@ -68,8 +68,7 @@ pub(super) fn plan(series: &[SeriesColumn], by_tags: &[usize], classes: &[Class]
             rows.push(Row { transform, looks: Default::default(), gains: [0.0; 2] });
             rows.len() - 1
         });
-        // Differences of noise look a little shorter by chance.
-        let delta = usize::from(saved > if transform == Transform::Double { 0.5 } else { 0.0 });
+        let delta = usize::from(scratch.wants_differences(transform, saved));
         rows[row].gains[delta] += saved.abs() * values.len() as f64;
         rows[row].looks[delta].push(scratch.look(*at, values.len(), delta == 1));
     }
@@ -130,7 +129,9 @@ impl Sample {
         let wanted = (values.len() / 8).clamp(SAMPLE_MIN, SAMPLE_MAX).min(values.len());
         let stretches = wanted.div_ceil(STRETCH).max(1);
         let length = wanted.div_ceil(stretches);
-        (self.plain.clear(), self.differences.clear(), self.exceptions.clear());
+        self.plain.clear();
+        self.differences.clear();
+        self.exceptions.clear();
         for stretch in 0..stretches {
             let from = (values.len() - length) * stretch / (stretches - 1).max(1);
             let start = self.plain.len();
@@ -147,6 +148,17 @@ impl Sample {
         };
         let plain = mean_bits(&mut self.plain.iter().map(|integer| integer.abs_diff(mean)), self.plain.len());
         plain - mean_bits(&mut self.differences.iter().map(|difference| difference.unsigned_abs()), self.differences.len())
+    }
+
+    /// Doubles only where it is plain: differences of noise look a little shorter by chance, and doubles that repeat make a dictionary.
+    fn wants_differences(&self, transform: Transform, saved: f64) -> bool {
+        if transform != Transform::Double {
+            return saved > 0.0;
+        }
+        let mut distinct = self.plain.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        saved > 0.5 && distinct.len() * 8 > self.plain.len() * 7
     }
 
     fn look(&mut self, series: usize, points: usize, delta: bool) -> Look {

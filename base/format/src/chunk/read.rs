@@ -5,7 +5,7 @@ use std::ops::Range;
 use tailors_model::ShardId;
 
 use super::ChunkIndex;
-use super::decode::DecodeScratch;
+use super::decode::{DecodeScratch, slice_of};
 use super::layout::{HEADER_BYTES, TRAILER_BYTES, WHAT, check_header};
 use super::pages::PAGE_POINTS_MAX;
 use crate::FormatError;
@@ -15,8 +15,8 @@ use crate::FormatError;
 pub struct PageRead {
     /// File bytes to fetch, checksum included; empty when the index alone answers.
     pub range: Range<u64>,
-    page: Option<usize>,
-    parts: Vec<Part>,
+    pub(super) page: Option<usize>,
+    pub(super) parts: Vec<Part>,
 }
 
 impl PageRead {
@@ -36,15 +36,15 @@ pub type EachSeries<'a> = dyn FnMut(u32, &[u32], &[f64]) + 'a;
 
 /// Points `skip..skip + points` of a series, at `offset` of their page.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    series: u32,
-    skip: u32,
-    offset: u32,
-    points: u32,
+pub(super) struct Part {
+    pub(super) series: u32,
+    pub(super) skip: u32,
+    pub(super) offset: u32,
+    pub(super) points: u32,
 }
 
 impl ChunkIndex {
-    /// What to read for these series (any order, each once or more), in file order; numbers that are no series are passed over.
+    /// What to read for these series (any order, each once or more), in series order; numbers that are no series are passed over.
     pub fn plan_reads(&self, series: &[u32]) -> Vec<PageRead> {
         let mut wanted: Vec<u32> = series.iter().copied().filter(|series| (*series as usize) < self.series.len()).collect();
         wanted.sort_unstable();
@@ -93,8 +93,7 @@ impl ChunkIndex {
         let page = self.pages.get(page).ok_or_else(|| FormatError::invalid(WHAT, "a read of another file"))?;
         self.decode_page(page, bytes, scratch)?;
         for part in &read.parts {
-            scratch.times.clear();
-            self.times.expand(self.entry(part.series)?.time, part.skip, part.points, &mut scratch.times)?;
+            self.expand_times(self.entry(part.series)?.time, part.skip, part.points, scratch)?;
             let values = scratch.values.get(part.offset as usize..(part.offset + part.points) as usize);
             each(part.series, &scratch.times, values.ok_or_else(|| FormatError::invalid(WHAT, "a read of another file"))?);
         }
@@ -108,13 +107,24 @@ impl ChunkIndex {
             let mut skip = 0;
             while skip < part.points {
                 let n = (part.points - skip).min(PAGE_POINTS_MAX as u32);
-                scratch.times.clear();
-                self.times.expand(entry.time, skip, n, &mut scratch.times)?;
-                scratch.values.clear();
-                scratch.values.resize(n as usize, value);
-                each(part.series, &scratch.times, &scratch.values);
+                self.expand_times(entry.time, skip, n, scratch)?;
+                let values = slice_of(&mut scratch.values, n as usize);
+                values.fill(value);
+                each(part.series, &scratch.times, values);
                 skip += n;
             }
+        }
+        Ok(())
+    }
+
+    /// Timestamps into `scratch.times`, unless they are there already: series of a metric mostly share theirs.
+    fn expand_times(&self, column: u32, skip: u32, n: u32, scratch: &mut DecodeScratch) -> Result<(), FormatError> {
+        let wanted = Some((self.identity, column, skip, n));
+        if scratch.times_of != wanted {
+            scratch.times_of = None;
+            scratch.times.clear();
+            self.times.expand(column, skip, n, &mut scratch.times)?;
+            scratch.times_of = wanted;
         }
         Ok(())
     }
@@ -130,6 +140,7 @@ pub fn verify_file(shard: ShardId, bytes: &[u8]) -> Result<ChunkIndex, FormatErr
     // Checked by the trailer: the tail begins behind the header and ends with the file.
     let index = ChunkIndex::parse(shard, &bytes[tail.start as usize..], file_len)?;
     check_header(&bytes[..HEADER_BYTES], index.seal, index.span())?;
+    index.labels()?;
     let mut scratch = DecodeScratch::default();
     let own = index.pages.iter().filter(|page| index.chunks.get(page.chunk as usize).is_some_and(|chunk| chunk.original == page.chunk));
     for page in own {

@@ -101,11 +101,11 @@ impl DoubleSummary {
                 continue;
             }
             out.sum += value;
-            // Comparisons with the initial NaN are false.
-            if !(out.min <= value) {
+            // Not `f64::min`: which zero it takes is open.
+            if out.min.is_nan() || value < out.min {
                 out.min = value;
             }
-            if !(out.max >= value) {
+            if out.max.is_nan() || value > out.max {
                 out.max = value;
             }
         }
@@ -117,6 +117,8 @@ impl DoubleSummary {
         Statistics { count, nans: u64::from(nans), min, max, sum, first, last }
     }
 }
+
+type IntegerField = fn(&(IntegerSummary, u32)) -> u64;
 
 /// Appends summaries, each with its number of points. `edges`: first and last values too.
 ///
@@ -131,7 +133,7 @@ pub(super) fn put_summaries(out: &mut Vec<u8>, summaries: &[(Summary, u32)], edg
         .iter()
         .filter_map(|(summary, points)| if let Summary::Integers(integers) = summary { Some((*integers, *points)) } else { None })
         .collect();
-    let fields: [fn(&(IntegerSummary, u32)) -> u64; 5] = [
+    let fields: [IntegerField; 5] = [
         |(own, _)| zigzag(own.min),
         |(own, _)| own.max.abs_diff(own.min),
         |(own, points)| zigzag(own.sum.wrapping_sub(middle(own.min, own.max.abs_diff(own.min)).wrapping_mul(i64::from(*points)))),
@@ -162,7 +164,12 @@ fn middle(min: i64, range: u64) -> i64 {
 }
 
 /// Reads what [`put_summaries`] wrote, one for each of `points`.
-pub(super) fn take_summaries(what: &'static str, cursor: &mut Cursor<'_>, points: &[u32], edges: bool) -> Result<Vec<Summary>, FormatError> {
+pub(super) fn take_summaries(
+    what: &'static str,
+    cursor: &mut Cursor<'_>,
+    points: &[u32],
+    edges: bool,
+) -> Result<Vec<Summary>, FormatError> {
     let forms = take_bounded(what, cursor, points.len(), 1)?;
     let doubles = forms.iter().filter(|form| **form == 1).count();
     let mut columns: Vec<Vec<u64>> = Vec::with_capacity(11);
@@ -183,7 +190,14 @@ pub(super) fn take_summaries(what: &'static str, cursor: &mut Cursor<'_>, points
             let value = |column: usize| f64::from_bits(at(column, row));
             let nans = u32::try_from(at(5, row)).ok().filter(|nans| nans <= points);
             let nans = nans.ok_or_else(|| FormatError::invalid(what, "more NaNs than points"))?;
-            return Ok(Summary::Doubles(DoubleSummary { nans, min: value(6), max: value(7), sum: value(8), first: value(9), last: value(10) }));
+            return Ok(Summary::Doubles(DoubleSummary {
+                nans,
+                min: value(6),
+                max: value(7),
+                sum: value(8),
+                first: value(9),
+                last: value(10),
+            }));
         }
         let row = integer;
         integer += 1;
