@@ -111,7 +111,7 @@ impl ChunkIndex {
         while at < end {
             let series = varying.next().and_then(|series| self.series.get(*series as usize));
             let series = series.ok_or_else(|| FormatError::invalid(WHAT_PAGE, "page beyond the last series"))?;
-            let series_end = (self.first_value(series) + u64::from(self.times.points(series.time))).min(end);
+            let series_end = (series.first + u64::from(self.times.points(series.time))).min(end);
             first = first.wrapping_add(unzigzag(cursor.varint()?));
             parts.push(((series_end - at) as u32, first));
             at = series_end;

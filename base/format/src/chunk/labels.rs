@@ -146,7 +146,9 @@ impl Labels {
         });
         let ends: Vec<u32> = ends.collect();
         let labels = Self { tags, ends, numbers };
-        let canonical = labels.tags.is_sorted_by(|a, b| a < b) && (0..sets).all(|set| labels.set(set).is_sorted_by(|a, b| a < b));
+        let canonical = labels.tags.is_sorted_by(|a, b| a < b)
+            && (0..sets).all(|set| labels.set(set).is_sorted_by(|a, b| a < b))
+            && (1..sets).all(|set| labels.set(set - 1) < labels.set(set));
         if canonical { Ok(labels) } else { Err(FormatError::invalid(WHAT, "tags out of order")) }
     }
 
@@ -155,7 +157,29 @@ impl Labels {
         self.ends.len()
     }
 
-    fn set(&self, set: usize) -> &[u32] {
+    /// Tags with this key, and the number of the first.
+    pub(super) fn of_key(&self, key: &[u8]) -> (u32, &[Tag]) {
+        let from = self.tags.partition_point(|tag| &tag.key[..] < key);
+        let to = self.tags.partition_point(|tag| &tag.key[..] <= key);
+        (from as u32, self.tags.get(from..to).unwrap_or(&[]))
+    }
+
+    /// The set of exactly these canonical tags.
+    pub(super) fn find(&self, tags: &[Tag]) -> Option<u32> {
+        let numbers: Option<Vec<u32>> = tags.iter().map(|tag| Some(self.tags.binary_search(tag).ok()? as u32)).collect();
+        let (numbers, mut low, mut high) = (numbers?, 0, self.sets());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.set(middle).cmp(&numbers) {
+                std::cmp::Ordering::Equal => return Some(middle as u32),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    pub(super) fn set(&self, set: usize) -> &[u32] {
         let start = set.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0) as usize;
         self.ends.get(set).and_then(|end| self.numbers.get(start..*end as usize)).unwrap_or(&[])
     }

@@ -19,14 +19,18 @@ mod index;
 mod labels;
 mod layout;
 mod pages;
+mod parse;
 mod plan;
 mod read;
 mod report;
+mod select;
 mod summary;
 mod times;
 mod value;
 mod zigzag;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +42,7 @@ pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
 pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
+pub use select::TagMarks;
 pub use summary::Statistics;
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.

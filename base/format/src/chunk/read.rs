@@ -53,7 +53,7 @@ impl ChunkIndex {
         let mut reads: Vec<PageRead> = Vec::new();
         for series in wanted {
             let points = self.points_of(series);
-            let Some(first) = self.series[series as usize].first() else {
+            let Some(first) = self.series[series as usize].first_value() else {
                 constants.push(Part { series, skip: 0, offset: 0, points });
                 continue;
             };

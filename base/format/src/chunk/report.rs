@@ -85,7 +85,7 @@ impl ChunkIndex {
         }
         let mut bytes = 0;
         // Chunks end where metrics do, so the metric's pages are those that begin among its values.
-        let first = own.iter().find_map(|series| series.first()).unwrap_or(0);
+        let first = own.iter().find_map(|series| series.first_value()).unwrap_or(0);
         let values = metric.points - constant;
         let of_metric = |first_value: u64| (first..first + values).contains(&first_value);
         for chunk in &self.chunks {
