@@ -46,11 +46,15 @@ fn allocations(work: impl FnOnce()) -> u64 {
 fn metrics() -> Vec<(&'static str, Vec<Vec<f64>>)> {
     let walk = |host: u64, n: u64| (0..n).map(|i| ((i * i + host) % 97 + i) as f64 / 100.0).collect::<Vec<f64>>();
     let noise = |host: u64, n: u64| (0..n).map(|i| ((i + host).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64).collect::<Vec<f64>>();
+    let doubles = |host: u64, n: u64| -> Vec<f64> {
+        let bits = |i: u64| 0x4034 << 48 | (i + host + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        (0..n).map(|i| f64::from_bits(bits(i))).collect()
+    };
     let with_nans = |values: Vec<f64>| values.into_iter().enumerate().map(|(i, v)| if i % 50 == 3 { f64::NAN } else { v }).collect();
     vec![
         ("bytes", (0..4).map(|_| (0..20_000).map(|i| f64::from(i / 7 % 13 * 5)).collect()).collect()),
         ("differences", (0..8).map(|host| walk(host, 3_000)).collect()),
-        ("doubles", (0..8).map(|host| noise(host, 3_000).iter().map(|v| v.sqrt()).collect()).collect()),
+        ("doubles", (0..8).map(|host| doubles(host, 3_000)).collect()),
         ("exceptions", (0..8).map(|host| with_nans(walk(host, 3_000))).collect()),
         ("plain", (0..60).map(|host| noise(host, 300)).collect()),
     ]

@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use tailors_model::limits::CHUNK_FILE_BYTES;
 use tailors_model::{MetricMeta, OrgId, ShardId, Tag};
 use xxhash_rust::xxh3::xxh3_128;
@@ -142,16 +143,21 @@ fn merge_chunks(buckets: &[EncodedBucket]) -> Vec<FileChunk<'_>> {
 
 /// Distinct time columns of a file in order of first use, and the column of each series.
 fn merge_times(buckets: &[EncodedBucket]) -> (Vec<TimeColumn>, Vec<u64>) {
-    let mut known: BTreeMap<&TimeColumn, u64> = BTreeMap::new();
-    let (mut times, mut of_series) = (Vec::new(), Vec::new());
+    let mut known: HashTable<(u64, u64)> = HashTable::new();
+    let (mut times, mut of_series): (Vec<TimeColumn>, Vec<u64>) = Default::default();
     for bucket in buckets {
-        for series in &bucket.series {
-            let column = &bucket.times[series.time as usize];
-            of_series.push(*known.entry(column).or_insert_with(|| {
+        let number = |column: &TimeColumn| {
+            let hash = column.hash();
+            let found = known.find(hash, |(_, number)| times[*number as usize] == *column).map(|(_, number)| *number);
+            found.unwrap_or_else(|| {
+                known.insert_unique(hash, (hash, times.len() as u64), |(hash, _)| *hash);
                 times.push(column.clone());
                 times.len() as u64 - 1
-            }));
-        }
+            })
+        };
+        // Columns of a bucket are numbered in order of first use, as those of the file are.
+        let numbers: Vec<u64> = bucket.times.iter().map(number).collect();
+        of_series.extend(bucket.series.iter().map(|series| numbers[series.time as usize]));
     }
     (times, of_series)
 }

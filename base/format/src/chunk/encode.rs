@@ -1,8 +1,7 @@
 //! A bucket -> its pages and what the index will say of its series. Pure; knows no shard, span or position, so buckets encode in parallel.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
+use hashbrown::HashTable;
 use tailors_model::limits::METRIC_BYTES_MAX;
 use tailors_model::{MetricMeta, OrgId, Tag};
 
@@ -121,7 +120,7 @@ pub fn encode_bucket(input: &BucketInput) -> Result<EncodedBucket, FormatError> 
 #[derive(Default)]
 struct Times<'a> {
     columns: Vec<TimeColumn>,
-    known: BTreeMap<TimeColumn, u32>,
+    known: HashTable<u32>,
     last: Option<(&'a [u32], u32)>,
 }
 
@@ -131,9 +130,11 @@ impl<'a> Times<'a> {
             self.last = Some((same, number));
             return number;
         }
-        let columns = &mut self.columns;
-        let number = *self.known.entry(TimeColumn::of(timestamps)).or_insert_with_key(|column| {
-            columns.push(column.clone());
+        let (column, columns) = (TimeColumn::of(timestamps), &mut self.columns);
+        let hash = column.hash();
+        let number = self.known.find(hash, |number| columns[*number as usize] == column).copied().unwrap_or_else(|| {
+            self.known.insert_unique(hash, columns.len() as u32, |number| columns[*number as usize].hash());
+            columns.push(column);
             columns.len() as u32 - 1
         });
         self.last = Some((timestamps, number));
@@ -159,6 +160,9 @@ fn check(input: &BucketInput) -> Result<Vec<usize>, FormatError> {
         }
     }
     let mut by_tags: Vec<usize> = (0..input.series.len()).collect();
+    if input.series.is_sorted_by(|a, b| a.tags < b.tags) {
+        return Ok(by_tags);
+    }
     by_tags.sort_unstable_by(|a, b| input.series[*a].tags.cmp(&input.series[*b].tags));
     if by_tags.windows(2).any(|pair| input.series[pair[0]].tags == input.series[pair[1]].tags) {
         return bad("two series with equal tags");

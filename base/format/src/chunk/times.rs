@@ -52,6 +52,15 @@ impl TimeColumn {
         Self::Runs(runs)
     }
 
+    /// For hash tables of columns; equal columns have equal ones.
+    pub(super) fn hash(&self) -> u64 {
+        let mix = |hash: u64, field: u32| (hash ^ u64::from(field)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        match self {
+            Self::Runs(runs) => runs.iter().fold(0, |hash, run| mix(mix(mix(hash, run.start), run.step), run.points)),
+            Self::Irregular(times) => times.iter().fold(1, |hash, time| mix(hash, *time)),
+        }
+    }
+
     pub(super) fn last(&self) -> u32 {
         match self {
             Self::Runs(runs) => runs.last().map_or(0, TimeRun::end),

@@ -71,6 +71,15 @@ fn to_fraction(value: f64, divisor: f64) -> Option<i64> {
     exact.then_some(rounded as i64)
 }
 
+/// The integer as the lowest bits of a double, and 0 if it is exact. Without branches or comparisons of integers, so that compilers make vectors of it.
+#[inline]
+fn rounded(value: f64, divisor: f64) -> (f64, u64) {
+    let scaled = value * divisor;
+    let magic = scaled + ROUNDER;
+    let too_great = if scaled.abs() < INTEGER_MAX { 0 } else { 1 };
+    (magic, too_great | (((magic - ROUNDER) / divisor).to_bits() ^ value.to_bits()))
+}
+
 /// Appends an integer for each value; those that the transform can't hold go to `exceptions` as (position, bits), and the integer before stands in.
 pub(super) fn to_integers(values: &[f64], transform: Transform, out: &mut Vec<i64>, exceptions: &mut Vec<(usize, u64)>) {
     let start = out.len();
@@ -79,16 +88,14 @@ pub(super) fn to_integers(values: &[f64], transform: Transform, out: &mut Vec<i6
         return;
     }
     let divisor = transform.divisor();
-    // Without branches, so that the compiler makes vectors of it; then what failed, if anything.
-    let mut misses = 0u32;
-    out.extend(values.iter().map(|value| {
-        let scaled = value * divisor;
-        let magic = scaled + ROUNDER;
-        let exact = (scaled.abs() < INTEGER_MAX) & (((magic - ROUNDER) / divisor).to_bits() == value.to_bits());
-        misses += u32::from(!exact);
-        (magic.to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64)
-    }));
-    if misses == 0 {
+    out.resize(start + values.len(), 0);
+    let mut bad = 0;
+    for (value, out) in values.iter().zip(&mut out[start..]) {
+        let (magic, own) = rounded(*value, divisor);
+        bad |= own;
+        *out = (magic.to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64);
+    }
+    if bad == 0 {
         return;
     }
     let mut before = None;
@@ -139,17 +146,12 @@ fn scale_of(value: f64) -> Option<u8> {
 /// Whether few enough values are exceptions.
 pub(super) fn fits(values: &[f64], transform: Transform) -> bool {
     let divisor = transform.divisor();
-    let mut misses = 0u32;
-    for value in values {
-        let scaled = value * divisor;
-        let rounded = (scaled + ROUNDER) - ROUNDER;
-        misses += u32::from(!((scaled.abs() < INTEGER_MAX) & ((rounded / divisor).to_bits() == value.to_bits())));
-    }
-    if misses == 0 {
+    if values.iter().fold(0, |bad, value| bad | rounded(*value, divisor).1) == 0 {
         return true;
     }
+    let misses = values.iter().filter(|value| rounded(**value, divisor).1 != 0).count();
     let special = values.iter().filter(|value| is_special(**value)).count();
-    special * 2 <= values.len() && (misses as usize).saturating_sub(special) <= values.len() / 16
+    special * 2 <= values.len() && misses.saturating_sub(special) <= values.len() / 16
 }
 
 /// The class of a series; the exponent is the least that serves it.
