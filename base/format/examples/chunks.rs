@@ -92,8 +92,9 @@ fn read_all(files: &[(ChunkFile, ChunkIndex)], scratch: &mut DecodeScratch) -> (
 
 /// All series of each file by minutes, as a query of `sum(...)` takes them.
 fn scan(files: &[ChunkFile], scratch: &mut DecodeScratch) -> Vec<Aggregate> {
-    let steps = Steps { start: 0, step: 60_000, count: 240 };
-    let mut out = vec![Aggregate::NONE; 240];
+    let minutes = std::env::var("STEP_MINUTES").map_or(1, |minutes| minutes.parse().unwrap());
+    let steps = Steps { start: 0, step: 60_000 * minutes, count: 240 / minutes };
+    let mut out = vec![Aggregate::NONE; steps.count as usize];
     for file in files {
         let index = open(file);
         let all: Vec<u32> = (0..index.series_len()).collect();
@@ -111,6 +112,29 @@ fn scan(files: &[ChunkFile], scratch: &mut DecodeScratch) -> Vec<Aggregate> {
 fn open(file: &ChunkFile) -> ChunkIndex {
     let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64).unwrap();
     ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64).unwrap()
+}
+
+/// One series from bytes in memory, with its index cached; and all series of the first metric whose tag begins with something.
+fn look_up((file, index): &(ChunkFile, ChunkIndex), scratch: &mut DecodeScratch, runs: usize) {
+    let longest = (0..index.series_len()).filter(|series| index.statistics(*series).is_none_or(|own| own.min < own.max));
+    let longest = longest.max_by_key(|series| index.points_of(*series)).unwrap();
+    let (metric, tags) = (index.metrics().iter().find(|metric| metric.series.contains(&longest)).unwrap(), index.tags(longest).unwrap());
+    let (points, seconds) = best(runs, || {
+        let found = index.find(metric.org, &metric.metric, &tags).unwrap();
+        let mut points = 0;
+        for read in index.plan_reads(&found) {
+            let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
+            index.decode(&read, bytes, scratch, &mut |_, times, _| points += times.len()).unwrap();
+        }
+        points
+    });
+    println!("one series of {points} points: {:.1} us", seconds * 1e6);
+    let key = &tags[0].key;
+    let (found, seconds) = best(runs, || {
+        let marks = index.mark_tags(key, &mut |tag| tag.value.starts_with(b"1")).unwrap();
+        index.select_marked(metric.org, 0, &[(marks, true)]).unwrap().len()
+    });
+    println!("prefix matcher on {}: {found} series in {:.2} ms", String::from_utf8_lossy(key), seconds * 1e3);
 }
 
 fn report(files: &[(ChunkFile, ChunkIndex)], points: f64) {
@@ -182,6 +206,7 @@ fn main() {
     let (sums, scan_s) = best(std::env::var("SCANS").map_or(runs * 4, |scans| scans.parse().unwrap()), || scan(&bare, &mut scratch));
     assert_eq!(sums.iter().map(|own| own.count + own.nans).sum::<u64>(), points);
     report(&files, n);
+    look_up(&files[0], &mut scratch, runs);
     println!(
         "{points} points; M points/s: encode {:.1}, with assemble {:.1}, decode {:.1}, open and scan {:.1}; open {:.2} ms",
         n / encode_s / 1e6,

@@ -5,8 +5,10 @@
 
 use super::ChunkIndex;
 use super::decode::DecodeScratch;
+use super::index::ChunkEntry;
 use super::layout::WHAT;
 use super::read::PageRead;
+use super::summary::{Statistics, Summary};
 use crate::FormatError;
 
 /// Values from which on four lanes are worth it.
@@ -56,6 +58,14 @@ impl Aggregate {
             return Self { nans: count, ..Self::NONE };
         }
         Self { count, nans: 0, sum: value * count as f64, min: value, max: value }
+    }
+
+    fn of_statistics(own: &Statistics) -> Self {
+        let count = own.count - own.nans;
+        if count == 0 {
+            return Self { nans: own.nans, ..Self::NONE };
+        }
+        Self { count, nans: own.nans, sum: own.sum, min: own.min, max: own.max }
     }
 
     /// Of some values.
@@ -134,10 +144,7 @@ impl ChunkIndex {
                 })?;
                 each(*number, first, &scratch);
             } else if let Some((step, own)) = whole.zip(self.statistics(*number)) {
-                let count = own.count - own.nans;
-                let none = Aggregate { nans: own.nans, ..Aggregate::NONE };
-                let some = Aggregate { count, nans: own.nans, sum: own.sum, min: own.min, max: own.max };
-                each(*number, step, &[if count == 0 { none } else { some }]);
+                each(*number, step, &[Aggregate::of_statistics(&own)]);
             } else {
                 rest.push(*number);
             }
@@ -171,6 +178,39 @@ impl ChunkIndex {
         }
         scratch.aggregates = aggregates;
         Ok(())
+    }
+
+    /// All points of a metric as one, from the index alone: constants, summaries of series, summaries of pages with shorter ones.
+    ///
+    /// # Errors
+    /// A position that is no metric of this file: a bug of the caller.
+    pub fn aggregate_metric(&self, metric_index: usize) -> Result<Aggregate, FormatError> {
+        let metric = self.metrics.get(metric_index).ok_or_else(|| FormatError::invalid(WHAT, format!("no metric {metric_index}")))?;
+        let (mut out, mut page_before) = (Aggregate::NONE, usize::MAX);
+        for series in metric.series.clone() {
+            let entry = self.entry(series)?;
+            // A page with a summary holds each of its series whole.
+            let page = entry.first_value().map(|first| self.page_of(first));
+            let Some((page, chunk, own)) = page.and_then(|page| self.page_summary(page)) else {
+                self.statistics(series).iter().for_each(|own| out.add(&Aggregate::of_statistics(own)));
+                continue;
+            };
+            if page != page_before {
+                page_before = page;
+                let count = u64::from(self.pages.get(page).map_or(0, |page| page.points));
+                let own = match own {
+                    Summary::Doubles(own) => own.statistics(count),
+                    Summary::Integers(own) => own.statistics(chunk.transform, chunk.divisor, count),
+                };
+                out.add(&Aggregate::of_statistics(&own));
+            }
+        }
+        Ok(out)
+    }
+
+    fn page_summary(&self, number: usize) -> Option<(usize, &ChunkEntry, &Summary)> {
+        let page = self.pages.get(number)?;
+        Some((number, self.chunks.get(page.chunk as usize)?, self.page_summaries.get(page.summary as usize)?))
     }
 
     fn step_of(&self, time: u32, steps: &Steps) -> Option<u32> {

@@ -384,6 +384,11 @@ proptest! {
             let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
             index.aggregate(&read, bytes, &steps, &mut scratch, &mut each).unwrap();
         }
+        let whole = index.aggregate_metric(0).unwrap();
+        let one = Steps { start: 0, step: SPAN.span_ms, count: 1 };
+        let mut plain = Aggregate::NONE;
+        columns.iter().for_each(|column| plain.add(&by_hand(column, &one)[0]));
+        prop_assert_eq!((whole.count, whole.nans, whole.min, whole.max), (plain.count, plain.nans, plain.min, plain.max));
         for series in all {
             let column = columns.iter().find(|column| column.tags == index.tags(series).unwrap()).unwrap();
             for (own, other) in found[series as usize].iter().zip(by_hand(column, &steps)) {
