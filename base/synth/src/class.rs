@@ -78,7 +78,7 @@ pub(crate) fn series(spec: &Spec, index: u32) -> SynthSeries {
         }
         Some(Class::Containers) => {
             let shapes = [
-                ("container.memory.rss", Shape::Walk { decimals: 0, step: 65_536.0, low: 1e6, high: 1e9 }),
+                ("container.memory.rss", Shape::Pages { step: 16 }),
                 ("container.requests", Shape::Counts { rate: 3.0 }),
                 ("container.cpu.cores", Shape::Mantissa { mean: 0.4, spread: 0.1 }),
                 ("container.restarts", Shape::Constant { value: f64::from(index % 3) }),
@@ -148,14 +148,15 @@ fn fleet(spec: &Spec, index: u32, rng: ChaCha8Rng) -> SynthSeries {
     filled(spec, metric.to_owned(), tags, shape, rng, None)
 }
 
-/// Shares of a mix by series: mostly churn, a fifth hosts, the rest evenly.
+/// Shares of a mix by series: 60 % containers, 25 % host metrics, 5 % counters with resets, 5 % two-decimal gauges, 4 % with NaN, infinities and
+/// stale markers, 1 % noise. With points every 30 s, a quarter of the points is short-lived and a twelfth is full-mantissa noise.
 fn of_mix(index: u32) -> Option<Class> {
     match index % 20 {
-        0..=3 => Some(Class::Hosts),
-        4..=15 => Some(Class::Containers),
-        16 => Some(Class::Counters),
-        17 => Some(Class::Gauges),
-        18 => Some(Class::Mantissa),
+        0..=4 => Some(Class::Hosts),
+        5..=16 => Some(Class::Containers),
+        17 => Some(Class::Counters),
+        18 => Some(Class::Gauges),
+        _ if (index / 20).is_multiple_of(5) => Some(Class::Mantissa),
         _ => None,
     }
 }

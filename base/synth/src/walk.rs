@@ -11,6 +11,8 @@ pub(crate) enum Shape {
     Walk { decimals: i32, step: f64, low: f64, high: f64 },
     /// Unclamped walk in whole hundredths, each step as likely from -step to step.
     Hundredths { start: f64, step: i32 },
+    /// Memory in whole pages of 4,096 bytes: a walk of up to so many pages a step, that stands still every other time.
+    Pages { step: i32 },
     /// Sum of Poisson increments that starts over with this chance per point.
     Counter { rate: f64, reset: f64 },
     /// Independent Poisson counts.
@@ -38,6 +40,7 @@ impl Values {
         let last = match shape {
             Shape::Walk { low, high, .. } => low + (high - low) * rng.random::<f64>(),
             Shape::Hundredths { start, .. } => start * 100.0,
+            Shape::Pages { .. } => 4_096.0 * f64::from(rng.random_range(1_000..100_000)),
             Shape::Special => 50.0,
             _ => rng.random_range(0..1_000_000) as f64,
         };
@@ -50,6 +53,12 @@ impl Values {
             Shape::Hundredths { step, .. } => {
                 self.last += f64::from(self.rng.random_range(-step..=step));
                 self.last / 100.0
+            }
+            Shape::Pages { step } => {
+                if self.rng.random::<bool>() {
+                    self.last = (self.last + 4_096.0 * f64::from(self.rng.random_range(-step..=step))).max(4_096.0);
+                }
+                self.last
             }
             Shape::Counter { rate, reset } => {
                 self.last = if self.rng.random::<f64>() < reset { 0.0 } else { self.last + self.poisson(rate) };

@@ -1,28 +1,36 @@
 //! Encoded buckets -> files: places pages, numbers time columns and tag sets in file order, seals every byte with what it is.
 //!
 //! ```text
-//! pages          per page: its bytes as the chunk's encoding says | crc u32; pages of all chunks in file order, nothing between
+//! pages          per page: its bytes | crc u32; pages of all chunks in file order, nothing between
 //! series index   series varint | tag set of each | time column of each | 1 for a constant
 //!                constants, in series order: exponent (15 = bits) | zigzag integer or bits
+//!                summaries of the other series of 256 points and more, in series order
 //!                own metadata: count varint | series (gap from the one before) | metadata
 //! directory      metrics varint | org of each | name strings | metadata | series of each
-//!                chunks varint | pages of each | encoding | exponent | divisor | flags (1 = exceptions) | length of pco metadata | blob of it
-//!                per page: points | bytes (checksum not counted)
+//!                chunks varint | per chunk: same | transform | exponent | divisor
+//!                per chunk with own pages: pages | coder | flags | length of meta; blob of metas
+//!                per page of those: points | bytes (checksum not counted)
+//!                summaries of the pages, of all chunks, with a series of less than 256 points
 //! metadata       kind | interval_s | unit strings | help strings
 //! ```
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use tailors_model::limits::CHUNK_FILE_BYTES;
 use tailors_model::{MetricMeta, OrgId, ShardId, Tag};
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::column::{put_blob, put_column, put_strings, zigzag};
-use super::encode::{Chunk, EncodedBucket};
+use super::column::{put_blob, put_column, put_strings};
+use super::encode::EncodedBucket;
 use super::labels::put_labels;
 use super::layout::{Region, Seal, Span, Trailer, put_header};
+use super::pages::Chunk;
+use super::summary::{Summary, put_summaries};
 use super::times::{TimeColumn, put_times};
-use super::value::{exponent_of, to_integer};
+use super::value::{Transform, constant_parts};
+use super::zigzag::zigzag;
 use super::{ENCODER_VERSION, encode::BucketSeries};
 use crate::FormatError;
 use crate::bytes::put_varint;
@@ -81,7 +89,8 @@ fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<C
     let seal = Seal::new(shard, span);
     let mut out = Vec::new();
     put_header(&mut out, seal, span);
-    for chunk in buckets.iter().flat_map(|bucket| &bucket.chunks) {
+    let chunks = merge_chunks(buckets);
+    for chunk in chunks.iter().filter(|chunk| chunk.same == 0).map(|chunk| chunk.chunk) {
         let mut rest = chunk.bytes.as_slice();
         for length in &chunk.page_lengths {
             let (page, after) = rest.split_at(*length);
@@ -100,7 +109,7 @@ fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<C
     let labels_at = out.len() as u64;
     seal.put_section(&mut out, Region::Labels, &labels);
     let directory_at = out.len() as u64;
-    seal.put_section(&mut out, Region::Directory, &put_directory(buckets)?);
+    seal.put_section(&mut out, Region::Directory, &put_directory(buckets, &chunks)?);
     Trailer { times_at, series_at, labels_at, directory_at, span, encoder: ENCODER_VERSION }.put(&mut out);
     Ok(ChunkFile {
         bytes: out,
@@ -111,18 +120,44 @@ fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<C
     })
 }
 
+/// A chunk of a file, and how many chunks before it the one stands whose pages are also its own (0: it has its own).
+struct FileChunk<'a> {
+    chunk: &'a Chunk,
+    same: u64,
+}
+
+/// All chunks of a file. Metrics often tell the same in other words (pages and bytes, one node of one): equal pages are stored once.
+fn merge_chunks(buckets: &[EncodedBucket]) -> Vec<FileChunk<'_>> {
+    type Pages<'a> = (&'a [u8], &'a [u8], &'a [usize], &'a [usize], bool, bool, u8);
+    let mut known: BTreeMap<u128, (usize, Pages<'_>)> = BTreeMap::new();
+    let mut chunks: Vec<FileChunk<'_>> = Vec::new();
+    for chunk in buckets.iter().flat_map(|bucket| &bucket.chunks) {
+        let pages: Pages<'_> =
+            (&chunk.meta, &chunk.bytes, &chunk.page_points, &chunk.page_lengths, chunk.exceptions, chunk.delta, chunk.coder as u8);
+        let (number, first) = *known.entry(xxh3_128(&chunk.bytes)).or_insert((chunks.len(), pages));
+        let same = if first == pages { chunks.len() - number } else { 0 };
+        chunks.push(FileChunk { chunk, same: same as u64 });
+    }
+    chunks
+}
+
 /// Distinct time columns of a file in order of first use, and the column of each series.
 fn merge_times(buckets: &[EncodedBucket]) -> (Vec<TimeColumn>, Vec<u64>) {
-    let mut known: BTreeMap<&TimeColumn, u64> = BTreeMap::new();
-    let (mut times, mut of_series) = (Vec::new(), Vec::new());
+    let mut known: HashTable<(u64, u64)> = HashTable::new();
+    let (mut times, mut of_series): (Vec<TimeColumn>, Vec<u64>) = Default::default();
     for bucket in buckets {
-        for series in &bucket.series {
-            let column = &bucket.times[series.time as usize];
-            of_series.push(*known.entry(column).or_insert_with(|| {
+        let number = |column: &TimeColumn| {
+            let hash = column.hash();
+            let found = known.find(hash, |(_, number)| times[*number as usize] == *column).map(|(_, number)| *number);
+            found.unwrap_or_else(|| {
+                known.insert_unique(hash, (hash, times.len() as u64), |(hash, _)| *hash);
                 times.push(column.clone());
                 times.len() as u64 - 1
-            }));
-        }
+            })
+        };
+        // Columns of a bucket are numbered in order of first use, as those of the file are.
+        let numbers: Vec<u64> = bucket.times.iter().map(number).collect();
+        of_series.extend(bucket.series.iter().map(|series| numbers[series.time as usize]));
     }
     (times, of_series)
 }
@@ -134,13 +169,15 @@ fn put_series(series: &[&BucketSeries], sets: &[u64], times: &[u64]) -> Result<V
     put_column(&mut out, times)?;
     put_column(&mut out, &series.iter().map(|series| u64::from(series.constant.is_some())).collect::<Vec<_>>())?;
     let constants = series.iter().filter_map(|series| series.constant).map(|value| {
-        let decimal = exponent_of(value, 0).and_then(|exponent| Some((exponent, zigzag(to_integer(value, exponent)?))));
+        let decimal = constant_parts(value).map(|(exponent, integer)| (exponent, zigzag(integer)));
         let (exponent, number) = decimal.unwrap_or((BITS, value.to_bits()));
         (u64::from(exponent), number)
     });
     let (exponents, numbers): (Vec<u64>, Vec<u64>) = constants.unzip();
     put_column(&mut out, &exponents)?;
     put_column(&mut out, &numbers)?;
+    let summaries: Vec<(Summary, u32)> = series.iter().filter_map(|series| Some((series.summary?, series.points))).collect();
+    put_summaries(&mut out, &summaries, true)?;
     let own: Vec<(usize, &MetricMeta)> = series.iter().enumerate().filter_map(|(i, series)| Some((i, series.meta.as_ref()?))).collect();
     put_varint(&mut out, own.len() as u64);
     let mut next = 0;
@@ -156,7 +193,7 @@ fn put_metas(out: &mut Vec<u8>, metas: &[&MetricMeta]) -> Result<(), FormatError
     put_strings(out, metas.iter().map(|meta| meta.help.as_ref()))
 }
 
-fn put_directory(buckets: &[EncodedBucket]) -> Result<Vec<u8>, FormatError> {
+fn put_directory(buckets: &[EncodedBucket], chunks: &[FileChunk<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut metrics: Vec<(OrgId, &Bytes, &MetricMeta, u64)> = Vec::new();
     for bucket in buckets {
         match metrics.last_mut() {
@@ -172,24 +209,44 @@ fn put_directory(buckets: &[EncodedBucket]) -> Result<Vec<u8>, FormatError> {
     put_metas(&mut out, &metrics.iter().map(|metric| metric.2).collect::<Vec<_>>())?;
     put_column(&mut out, &metrics.iter().map(|metric| metric.3).collect::<Vec<_>>())?;
 
-    let chunks: Vec<&Chunk> = buckets.iter().flat_map(|bucket| &bucket.chunks).collect();
     put_varint(&mut out, chunks.len() as u64);
-    let fields: [fn(&Chunk) -> u64; 6] = [
-        |chunk| chunk.page_points.len() as u64,
-        |chunk| chunk.encoding as u64,
-        |chunk| u64::from(chunk.exponent),
+    put_column(&mut out, &chunks.iter().map(|chunk| chunk.same).collect::<Vec<_>>())?;
+    let fields: [fn(&Chunk) -> u64; 3] = [
+        |chunk| u64::from(transform_parts(chunk.transform).0),
+        |chunk| u64::from(transform_parts(chunk.transform).1),
         |chunk| chunk.divisor,
-        |chunk| u64::from(chunk.exceptions),
+    ];
+    for field in fields {
+        put_column(&mut out, &chunks.iter().map(|chunk| field(chunk.chunk)).collect::<Vec<_>>())?;
+    }
+    let own: Vec<&Chunk> = chunks.iter().filter(|chunk| chunk.same == 0).map(|chunk| chunk.chunk).collect();
+    let fields: [fn(&Chunk) -> u64; 4] = [
+        |chunk| chunk.page_points.len() as u64,
+        |chunk| chunk.coder as u64,
+        |chunk| u64::from(chunk.exceptions) | u64::from(chunk.delta) << 1,
         |chunk| chunk.meta.len() as u64,
     ];
     for field in fields {
-        put_column(&mut out, &chunks.iter().map(|chunk| field(chunk)).collect::<Vec<_>>())?;
+        put_column(&mut out, &own.iter().map(|chunk| field(chunk)).collect::<Vec<_>>())?;
     }
-    put_blob(&mut out, &chunks.iter().flat_map(|chunk| chunk.meta.iter().copied()).collect::<Vec<_>>())?;
+    put_blob(&mut out, &own.iter().flat_map(|chunk| chunk.meta.iter().copied()).collect::<Vec<_>>())?;
     let pages = |lengths: fn(&Chunk) -> &Vec<usize>| -> Vec<u64> {
-        chunks.iter().flat_map(|chunk| lengths(chunk)).map(|length| *length as u64).collect()
+        own.iter().flat_map(|chunk| lengths(chunk)).map(|length| *length as u64).collect()
     };
     put_column(&mut out, &pages(|chunk| &chunk.page_points))?;
     put_column(&mut out, &pages(|chunk| &chunk.page_lengths))?;
+    let summaries = chunks.iter().flat_map(|chunk| chunk.chunk.page_summaries.iter().zip(&chunk.chunk.page_points));
+    let summaries: Vec<(Summary, u32)> = summaries.filter_map(|(summary, points)| Some(((*summary)?, *points as u32))).collect();
+    put_summaries(&mut out, &summaries, false)?;
     Ok(out)
+}
+
+/// Number and parameter of a transform.
+fn transform_parts(transform: Transform) -> (u8, u8) {
+    match transform {
+        Transform::Decimal(exponent) => (1, exponent),
+        Transform::Binary(scale) => (2, scale),
+        Transform::Double => (3, 0),
+        Transform::Dictionary => (4, 0),
+    }
 }

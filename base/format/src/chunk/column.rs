@@ -8,20 +8,24 @@
 //!          3 ZSTD_DELTA    zigzag differences (the first from 0) as LEB128, zstd
 //!          4 ZSTD_FIXED    little-endian of the smallest width of 1, 2, 4, 8 bytes (a byte before the zstd frame), zstd
 //!          5 PCO           pco chunk metadata and one page, u64
+//!          6 PCO_DELTA     the same of the zigzag differences (the first from 0)
 //! strings  column of lengths of the shared prefix with the string before | column of lengths of the rest | blob of the rests
 //! blob     pieces of <= 65,536 bytes: 0 | bytes, or 1 | length varint | zstd; the total comes from the context
 //! ```
 
 use bytes::Bytes;
 
-use super::pages::{PcoChunk, encode_best};
+use super::coder::{PcoChunk, encode_pco};
+use super::zigzag::{unzigzag, zigzag};
 use crate::FormatError;
 use crate::bytes::{Cursor, put_varint};
 
 /// Values of one block: what a handful of bytes may stand for is bounded by it.
 pub(super) const BLOCK_VALUES: usize = 65_536;
 const BLOB_PIECE_BYTES: usize = 65_536;
-const ZSTD_LEVEL: i32 = 19;
+/// For a look, and for what is kept: the highest level is worth its time on little only.
+const ZSTD_LEVELS: [i32; 3] = [1, 19, 9];
+const LITTLE_BYTES: usize = 8_192;
 
 const CONST: u8 = 0;
 const VARINT: u8 = 1;
@@ -29,23 +33,18 @@ const ZSTD_VARINT: u8 = 2;
 const ZSTD_DELTA: u8 = 3;
 const ZSTD_FIXED: u8 = 4;
 const PCO: u8 = 5;
-
-/// Maps signed to unsigned so that small magnitudes stay small.
-pub(super) fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// Inverse of [`zigzag`].
-pub(super) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
+const PCO_DELTA: u8 = 6;
 
 fn zstd_error(what: &'static str, error: std::io::Error) -> FormatError {
     FormatError::invalid(what, format!("zstd: {error}"))
 }
 
-fn zstd(bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
-    zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(|error| zstd_error("column", error))
+fn zstd(bytes: &[u8], level: i32) -> Result<Vec<u8>, FormatError> {
+    zstd::bulk::compress(bytes, level).map_err(|error| zstd_error("column", error))
+}
+
+fn best_zstd(bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
+    zstd(bytes, ZSTD_LEVELS[if bytes.len() <= LITTLE_BYTES { 1 } else { 2 }])
 }
 
 fn unzstd(what: &'static str, bytes: &[u8], most: usize) -> Result<Vec<u8>, FormatError> {
@@ -80,17 +79,23 @@ fn encode_block(block: &[u64]) -> Result<(u8, Vec<u8>), FormatError> {
         return Ok(best);
     }
     let mut before = 0u64;
-    let deltas = block.iter().map(|value| zigzag(value.wrapping_sub(std::mem::replace(&mut before, *value)) as i64));
+    let deltas: Vec<u64> = block.iter().map(|value| zigzag(value.wrapping_sub(std::mem::replace(&mut before, *value)) as i64)).collect();
+    let delta_bytes = varints(deltas.iter().copied());
     let width = fixed_width(block);
     let mut fixed = Vec::with_capacity(block.len() * width);
     block.iter().for_each(|value| fixed.extend_from_slice(&value.to_le_bytes()[..width]));
-    let mut fixed_bytes = vec![width as u8];
-    fixed_bytes.extend_from_slice(&zstd(&fixed)?);
+    // Which of them suits zstd best shows at any level.
+    let mut forms = [(ZSTD_VARINT, &best.1), (ZSTD_DELTA, &delta_bytes), (ZSTD_FIXED, &fixed)].map(|(number, plain)| (number, plain, 0));
+    for form in &mut forms {
+        form.2 = zstd(form.1, ZSTD_LEVELS[0])?.len();
+    }
+    let (number, plain, _) = forms.into_iter().min_by_key(|form| form.2).unwrap_or((ZSTD_VARINT, &best.1, 0));
+    let mut small = if number == ZSTD_FIXED { vec![width as u8] } else { Vec::new() };
+    small.append(&mut best_zstd(plain)?);
     let candidates = [
-        (ZSTD_VARINT, zstd(&best.1)?),
-        (ZSTD_DELTA, zstd(&varints(deltas))?),
-        (ZSTD_FIXED, fixed_bytes),
-        (PCO, encode_best(block, &[block.len()])?.into_single_page()),
+        (number, small),
+        (PCO, encode_pco(block, &[block.len()])?.into_single_page()),
+        (PCO_DELTA, encode_pco(&deltas, &[block.len()])?.into_single_page()),
     ];
     for candidate in candidates {
         if candidate.1.len() < best.1.len() {
@@ -130,11 +135,7 @@ fn decode_block(what: &'static str, encoding: u8, bytes: &[u8], n: usize, out: &
         ZSTD_DELTA => {
             let from = out.len();
             take_varints(what, &unzstd(what, bytes, n * 10)?, n, out)?;
-            let mut before = 0u64;
-            for value in &mut out[from..] {
-                before = before.wrapping_add(unzigzag(*value) as u64);
-                *value = before;
-            }
+            sum_up(&mut out[from..]);
         }
         ZSTD_FIXED => {
             let mut cursor = Cursor::new(what, bytes);
@@ -148,15 +149,26 @@ fn decode_block(what: &'static str, encoding: u8, bytes: &[u8], n: usize, out: &
             }
             out.extend(plain.chunks_exact(width).map(|bytes| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))));
         }
-        PCO => {
+        PCO | PCO_DELTA => {
             let (chunk, page) = PcoChunk::<u64>::open(what, bytes)?;
             let from = out.len();
             out.resize(from + n, 0);
-            chunk.read_page(what, page, &mut Default::default(), &mut out[from..])?;
+            chunk.read_page(what, page, &mut Default::default(), &mut Vec::new(), &mut out[from..])?;
+            if encoding == PCO_DELTA {
+                sum_up(&mut out[from..]);
+            }
         }
         number => return Err(FormatError::Unknown { what, field: "column encoding", number: u64::from(number) }),
     }
     Ok(())
+}
+
+fn sum_up(differences: &mut [u64]) {
+    let mut before = 0u64;
+    for value in differences {
+        before = before.wrapping_add(unzigzag(*value) as u64);
+        *value = before;
+    }
 }
 
 fn take_varints(what: &'static str, bytes: &[u8], n: usize, out: &mut Vec<u64>) -> Result<(), FormatError> {
@@ -179,7 +191,7 @@ pub(super) fn take_bounded(what: &'static str, cursor: &mut Cursor<'_>, count: u
 /// Appends a blob.
 pub(super) fn put_blob(out: &mut Vec<u8>, blob: &[u8]) -> Result<(), FormatError> {
     for piece in blob.chunks(BLOB_PIECE_BYTES) {
-        let small = zstd(piece)?;
+        let small = best_zstd(piece)?;
         if small.len() + 3 < piece.len() {
             out.push(1);
             put_varint(out, small.len() as u64);

@@ -4,26 +4,24 @@
 //! points tell page and offset. What does not add up is refused when the index is parsed.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use tailors_model::limits::METRIC_BYTES_MAX;
-use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag};
+use tailors_model::{MetricMeta, OrgId, ShardId, Tag};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::assemble::BITS;
-use super::column::{take_blob, take_bounded, take_column, take_strings, unzigzag};
-use super::encode::{Encoding, PAGE_POINTS_MAX};
+use super::coder::Coder;
 use super::labels::Labels;
-use super::layout::{CRC_BYTES, HEADER_BYTES, Region, Seal, Span, TRAILER_BYTES, Trailer, WHAT};
+use super::layout::{Region, Seal, Span, TRAILER_BYTES, Trailer, WHAT};
+use super::summary::{Statistics, Summary};
 use super::times::Times;
-use super::value::{EXPONENT_MAX, to_value};
+use super::value::Transform;
 use crate::FormatError;
-use crate::bytes::Cursor;
 
 /// Bytes of a unit or description that a file may hold.
-const META_BYTES_MAX: usize = 1 << 20;
+pub(super) const META_BYTES_MAX: usize = 1 << 20;
 /// Page of a series that has none: its value stands in the index.
-const CONSTANT: u64 = u64::MAX;
+pub(super) const CONSTANT: u64 = u64::MAX;
 
 /// One metric of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,14 +43,18 @@ pub struct MetricEntry {
 }
 
 /// Values of one class, as the directory names them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ChunkEntry {
-    pub(super) encoding: Encoding,
-    pub(super) exponent: u8,
+    pub(super) transform: Transform,
+    pub(super) coder: Coder,
     pub(super) divisor: i64,
     pub(super) exceptions: bool,
+    /// Pages hold differences inside each part.
+    pub(super) delta: bool,
     pub(super) meta: Range<usize>,
     pub(super) pages: Range<usize>,
+    /// The chunk that these pages were written for.
+    pub(super) original: u32,
 }
 
 /// One page: where it lies, and which values of the file's sequence it holds.
@@ -66,7 +68,14 @@ pub(super) struct PageEntry {
     pub(super) first: u64,
     pub(super) points: u32,
     pub(super) chunk: u32,
+    /// Of [`ChunkIndex::varying`]: the series that its first value belongs to.
+    pub(super) first_varying: u32,
+    /// In [`ChunkIndex::page_summaries`]; [`NONE`] if each of its series has its own.
+    pub(super) summary: u32,
 }
+
+/// No summary.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// One series: its tag set and time column, and where its values are.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +83,11 @@ pub(super) struct SeriesEntry {
     pub(super) set: u32,
     pub(super) time: u32,
     /// Number of its first value among all values of the file; [`CONSTANT`] for a constant.
-    first: u64,
-    constant: f64,
+    pub(super) first: u64,
+    /// The value of a constant.
+    pub(super) constant: f64,
+    /// Number of its summary; [`NONE`] if it has none.
+    pub(super) summary: u32,
 }
 
 impl SeriesEntry {
@@ -83,7 +95,7 @@ impl SeriesEntry {
         (self.first == CONSTANT).then_some(self.constant)
     }
 
-    pub(super) fn first(&self) -> Option<u64> {
+    pub(super) fn first_value(&self) -> Option<u64> {
         (self.first != CONSTANT).then_some(self.first)
     }
 }
@@ -98,9 +110,15 @@ pub struct ChunkIndex {
     pub(super) file_len: u64,
     pub(super) metrics: Vec<MetricEntry>,
     pub(super) series: Vec<SeriesEntry>,
-    own_meta: Vec<(u32, MetricMeta)>,
+    /// Series that are no constants.
+    pub(super) varying: Vec<u32>,
+    pub(super) summaries: Vec<Summary>,
+    pub(super) page_summaries: Vec<Summary>,
+    pub(super) own_meta: Vec<(u32, MetricMeta)>,
     pub(super) times: Times,
-    labels: Labels,
+    /// The section, checked; parsed when first asked for: scans never do.
+    label_bytes: Vec<u8>,
+    labels: OnceLock<Result<Labels, FormatError>>,
     pub(super) chunks: Vec<ChunkEntry>,
     pub(super) chunk_meta: Vec<u8>,
     pub(super) pages: Vec<PageEntry>,
@@ -144,9 +162,13 @@ impl ChunkIndex {
             file_len,
             metrics: Vec::new(),
             series: Vec::new(),
+            varying: Vec::new(),
+            summaries: Vec::new(),
+            page_summaries: Vec::new(),
             own_meta: Vec::new(),
             times: Times::read(times, trailer.span.span_ms)?,
-            labels: Labels::read(labels)?,
+            label_bytes: labels.clone(),
+            labels: OnceLock::new(),
             chunks: Vec::new(),
             chunk_meta: Vec::new(),
             pages: Vec::new(),
@@ -154,132 +176,6 @@ impl ChunkIndex {
         let values = index.read_series(series)?;
         index.read_directory(directory, values)?;
         Ok(index)
-    }
-
-    /// Reads the series index; returns how many values the pages must hold.
-    fn read_series(&mut self, bytes: &[u8]) -> Result<u64, FormatError> {
-        let what = "chunk file series index";
-        let mut cursor = Cursor::new(what, bytes);
-        let count = cursor.varint()?;
-        let count = u32::try_from(count).map_err(|_| FormatError::invalid(what, "more than 2^32 series"))? as usize;
-        let most = |count: usize| count.saturating_sub(1) as u64;
-        let sets = take_bounded(what, &mut cursor, count, most(self.labels.sets()))?;
-        let times = take_bounded(what, &mut cursor, count, most(self.times.len()))?;
-        let flags = take_bounded(what, &mut cursor, count, 1)?;
-        let constants = flags.iter().filter(|flag| **flag == 1).count();
-        let exponents = take_bounded(what, &mut cursor, constants, u64::from(BITS))?;
-        let numbers = take_column(what, &mut cursor, constants)?;
-        let constant = |(exponent, number): (u32, u64)| {
-            if exponent == u32::from(BITS) { f64::from_bits(number) } else { to_value(unzigzag(number), exponent as u8) }
-        };
-        let mut constants = exponents.into_iter().zip(numbers).map(constant);
-        if count > 0 && (self.labels.sets() == 0 || self.times.len() == 0) {
-            return Err(FormatError::invalid(what, "series without labels or times"));
-        }
-        let mut values = 0u64;
-        self.series.reserve_exact(count);
-        for ((set, time), flag) in sets.into_iter().zip(times).zip(flags) {
-            let mut entry = SeriesEntry { set, time, first: CONSTANT, constant: 0.0 };
-            if flag == 1 {
-                entry.constant = constants.next().ok_or_else(|| FormatError::invalid(what, "constant without a value"))?;
-            } else {
-                entry.first = values;
-                values += u64::from(self.times.points(time));
-            }
-            self.series.push(entry);
-        }
-        let own = usize::try_from(cursor.varint()?).map_err(|_| FormatError::invalid(what, "too much metadata"))?;
-        let gaps = take_bounded(what, &mut cursor, own, count as u64)?;
-        let mut next = 0u64;
-        for (gap, meta) in gaps.into_iter().zip(take_metas(what, &mut cursor, own)?) {
-            let at = next + u64::from(gap);
-            if at >= count as u64 {
-                return Err(FormatError::invalid(what, "metadata of no series"));
-            }
-            self.own_meta.push((at as u32, meta));
-            next = at + 1;
-        }
-        cursor.finish()?;
-        Ok(values)
-    }
-
-    fn read_directory(&mut self, bytes: &[u8], values: u64) -> Result<(), FormatError> {
-        let what = "chunk file directory";
-        let mut cursor = Cursor::new(what, bytes);
-        let size = |count: u64| usize::try_from(count).map_err(|_| FormatError::invalid(what, "too many"));
-        let count = size(cursor.varint()?)?;
-        let orgs = take_bounded(what, &mut cursor, count, u64::from(u32::MAX))?;
-        let names = take_strings(what, &mut cursor, count, METRIC_BYTES_MAX)?;
-        let metas = take_metas(what, &mut cursor, count)?;
-        let series = take_bounded(what, &mut cursor, count, self.series.len() as u64)?;
-        let mut start = 0u64;
-        for (((org, metric), meta), count) in orgs.into_iter().zip(names).zip(metas).zip(series) {
-            let end = start + u64::from(count);
-            let own = self.series.get(start as usize..end as usize).filter(|own| !own.is_empty());
-            let own = own.ok_or_else(|| FormatError::invalid(what, "series of the metrics do not add up"))?;
-            let points = own.iter().map(|series| u64::from(self.times.points(series.time))).sum();
-            let edges = own.iter().map(|series| self.times.edges(series.time));
-            let (min, max) = edges.fold((u32::MAX, 0), |(min, max), (first, last)| (min.min(first), max.max(last)));
-            let at = |offset: u32| self.trailer.span.start_ms + i64::from(offset);
-            let series = start as u32..end as u32;
-            self.metrics.push(MetricEntry { org: OrgId(org), metric, meta, series, points, min_ms: at(min), max_ms: at(max) });
-            start = end;
-        }
-        if start != self.series.len() as u64 || !self.metrics.is_sorted_by(|a, b| (a.org, &a.metric) < (b.org, &b.metric)) {
-            return Err(FormatError::invalid(what, "metrics out of order or not covering all series"));
-        }
-        self.read_chunks(what, &mut cursor, values)?;
-        cursor.finish()
-    }
-
-    fn read_chunks(&mut self, what: &'static str, cursor: &mut Cursor<'_>, values: u64) -> Result<(), FormatError> {
-        let bad = |why: &str| FormatError::invalid(what, why);
-        let count = usize::try_from(cursor.varint()?).map_err(|_| bad("too many chunks"))?;
-        let pages = take_bounded(what, cursor, count, u64::from(u32::MAX))?;
-        let encodings = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
-        let exponents = take_bounded(what, cursor, count, u64::from(EXPONENT_MAX))?;
-        let divisors = take_column(what, cursor, count)?;
-        let flags = take_bounded(what, cursor, count, 1)?;
-        let lengths = take_bounded(what, cursor, count, 1 << 20)?;
-        self.chunk_meta = take_blob(what, cursor, lengths.iter().map(|length| *length as usize).sum())?;
-        let page_count = pages.iter().map(|pages| *pages as usize).sum();
-        let page_points = take_bounded(what, cursor, page_count, PAGE_POINTS_MAX as u64)?;
-        let page_lengths = take_bounded(what, cursor, page_count, 1 << 20)?;
-
-        let (mut meta, mut page) = (0, 0);
-        for i in 0..count {
-            let number = encodings[i] as u8;
-            let encoding = Encoding::from_u8(number);
-            let encoding = encoding.ok_or(FormatError::Unknown { what, field: "encoding", number: u64::from(number) })?;
-            let divisor = i64::try_from(divisors[i]).ok().filter(|divisor| *divisor > 0).ok_or_else(|| bad("divisor out of range"))?;
-            let (meta_end, page_end) = (meta + lengths[i] as usize, page + pages[i] as usize);
-            let exceptions = flags[i] == 1;
-            self.chunks.push(ChunkEntry {
-                encoding,
-                exponent: exponents[i] as u8,
-                divisor,
-                exceptions,
-                meta: meta..meta_end,
-                pages: page..page_end,
-            });
-            (meta, page) = (meta_end, page_end);
-        }
-        let (mut at, mut first) = (HEADER_BYTES as u64, 0);
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            for page in chunk.pages.clone() {
-                let (points, length) = (page_points[page], page_lengths[page] + CRC_BYTES as u32);
-                if points == 0 {
-                    return Err(bad("page without points"));
-                }
-                self.pages.push(PageEntry { at, length, first, points, chunk: number as u32 });
-                at += u64::from(length);
-                first += u64::from(points);
-            }
-        }
-        if at != self.trailer.times_at || first != values {
-            return Err(bad("pages do not add up to the file, or their points not to the series"));
-        }
-        Ok(())
     }
 
     /// Span of the file.
@@ -304,7 +200,9 @@ impl ChunkIndex {
             + self.pages.capacity() * size_of::<PageEntry>()
             + self.chunk_meta.capacity()
             + self.times.memory_bytes()
-            + self.labels.memory_bytes()
+            + self.label_bytes.capacity()
+            // Labels not yet parsed will take about this much.
+            + self.labels.get().and_then(|labels| labels.as_ref().ok()).map_or(self.label_bytes.len() * 8, Labels::memory_bytes)
     }
 
     /// Metrics sorted by (org, name).
@@ -317,13 +215,25 @@ impl ChunkIndex {
         self.series.len() as u32
     }
 
+    /// Labels, parsed and checked against the series that name them.
+    pub(super) fn labels(&self) -> Result<&Labels, FormatError> {
+        let read = || {
+            let labels = Labels::read(&self.label_bytes)?;
+            if self.series.iter().all(|series| (series.set as usize) < labels.sets()) {
+                return Ok(labels);
+            }
+            Err(FormatError::invalid("chunk file labels", "series without labels"))
+        };
+        self.labels.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
+
     /// Canonical tags of a series.
     ///
     /// # Errors
-    /// A number that is no series of this file: a bug of the caller.
+    /// Damage of the labels; a number that is no series of this file: a bug of the caller.
     pub fn tags(&self, series: u32) -> Result<Vec<Tag>, FormatError> {
         let mut tags = Vec::new();
-        self.labels.tags(self.entry(series)?.set, &mut tags);
+        self.labels()?.tags(self.entry(series)?.set, &mut tags);
         Ok(tags)
     }
 
@@ -356,23 +266,28 @@ impl ChunkIndex {
         Some((start + i64::from(first), start + i64::from(last)))
     }
 
-    /// Series of a metric (position in [`Self::metrics`]) whose tags pass the filter; none when the metric is not of `org`.
-    ///
-    /// # Errors
-    /// A position that is no metric of this file: a bug of the caller.
-    pub fn select(&self, org: OrgId, metric_index: usize, filter: &mut dyn FnMut(&[Tag]) -> bool) -> Result<Vec<u32>, FormatError> {
-        let metric = self.metrics.get(metric_index).ok_or_else(|| FormatError::invalid(WHAT, format!("no metric {metric_index}")))?;
-        if metric.org != org {
-            return Ok(Vec::new());
+    /// What aggregates over all points of a series need, if the index knows it: of constants and of series of 256 points and more.
+    pub fn statistics(&self, series: u32) -> Option<Statistics> {
+        let entry = self.series.get(series as usize)?;
+        let count = u64::from(self.times.points(entry.time));
+        if let Some(value) = entry.constant() {
+            let nans = if value.is_nan() { count } else { 0 };
+            let sum = if value.is_nan() { 0.0 } else { value * count as f64 };
+            return Some(Statistics { count, nans, min: value, max: value, sum, first: value, last: value });
         }
-        let (mut tags, mut selected) = (Vec::new(), Vec::new());
-        for series in metric.series.clone() {
-            self.labels.tags(self.entry(series)?.set, &mut tags);
-            if filter(&tags) {
-                selected.push(series);
+        match self.summaries.get(entry.summary as usize)? {
+            Summary::Doubles(doubles) => Some(doubles.statistics(count)),
+            Summary::Integers(integers) => {
+                let page = self.pages.get(self.page_of(entry.first))?;
+                let chunk = self.chunks.get(page.chunk as usize)?;
+                Some(integers.statistics(chunk.transform, chunk.divisor, count))
             }
         }
-        Ok(selected)
+    }
+
+    /// The page that holds a value.
+    pub(super) fn page_of(&self, value: u64) -> usize {
+        self.pages.partition_point(|page| page.first + u64::from(page.points) <= value)
     }
 
     pub(super) fn entry(&self, series: u32) -> Result<&SeriesEntry, FormatError> {
@@ -391,18 +306,4 @@ impl ChunkIndex {
 
 fn no_series(series: u32) -> FormatError {
     FormatError::invalid(WHAT, format!("no series {series}"))
-}
-
-fn take_metas(what: &'static str, cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<MetricMeta>, FormatError> {
-    let kinds = take_bounded(what, cursor, count, u64::from(u8::MAX))?;
-    let intervals = take_bounded(what, cursor, count, u64::from(u32::MAX))?;
-    let units = take_strings(what, cursor, count, META_BYTES_MAX)?;
-    let helps = take_strings(what, cursor, count, META_BYTES_MAX)?;
-    let fields = kinds.into_iter().zip(intervals).zip(units).zip(helps);
-    fields
-        .map(|(((kind, interval_s), unit), help)| {
-            let unknown = FormatError::Unknown { what, field: "metric kind", number: u64::from(kind) };
-            Ok(MetricMeta { kind: MetricKind::from_u8(kind as u8).ok_or(unknown)?, unit, interval_s, help })
-        })
-        .collect()
 }

@@ -3,13 +3,15 @@
 //! ```text
 //! labels   keys varint | strings
 //!          tags varint, sorted | key of each | kind of each (0 bare, 1 pair) | value strings
-//!          tag sets varint, sorted by tag numbers | tags of each | tag numbers, set after set
+//!          tag sets varint, sorted by tag numbers | tags of each | per place: tag number there of each set that has so many
 //! ```
 //! Tag numbers follow the canonical order, so a sorted set of numbers is a canonical tag list. Postings follow from the sets when a file is opened.
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use tailors_model::limits::{SERIES_TAGS_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX};
 use tailors_model::{Tag, TagKind};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::column::{put_column, put_strings, take_bounded, take_strings};
 use crate::FormatError;
@@ -26,36 +28,78 @@ pub(super) struct Labels {
     numbers: Vec<u32>,
 }
 
-fn distinct<T: Ord>(mut items: Vec<T>) -> Vec<T> {
-    items.sort_unstable();
-    items.dedup();
-    items
-}
-
 /// The section for series with these tags, and the tag set of each.
 pub(super) fn put_labels(series: &[&[Tag]]) -> Result<(Vec<u8>, Vec<u64>), FormatError> {
-    let sets = distinct(series.to_vec());
-    let tags = distinct(sets.iter().flat_map(|set| set.iter()).collect());
-    let keys = distinct(tags.iter().map(|tag| &tag.key).collect());
+    if series.iter().any(|set| set.len() > SERIES_TAGS_MAX) {
+        return Err(FormatError::invalid(WHAT, "series of more tags than the limit"));
+    }
+    let (tags, numbers) = number_tags(series);
     if let Some(tag) = tags.iter().find(|tag| tag.key.len() > TAG_KEY_BYTES_MAX || tag.value.len() > TAG_VALUE_BYTES_MAX) {
         return Err(FormatError::invalid(WHAT, format!("tag of {} + {} bytes", tag.key.len(), tag.value.len())));
     }
-    if sets.iter().any(|set| set.len() > SERIES_TAGS_MAX) {
-        return Err(FormatError::invalid(WHAT, "series of more tags than the limit"));
+    // Numbers follow the canonical order, so sets of numbers sort as sets of tags do.
+    let mut rest = numbers.as_slice();
+    let own = series.iter().map(|set| {
+        let (own, after) = rest.split_at(set.len());
+        rest = after;
+        own
+    });
+    let own: Vec<&[u32]> = own.collect();
+    let mut order: Vec<u32> = (0..own.len() as u32).collect();
+    order.sort_unstable_by_key(|series| own[*series as usize]);
+    let (mut sets, mut of_series): (Vec<&[u32]>, Vec<u64>) = (Vec::new(), vec![0; own.len()]);
+    for number in order {
+        let set = own[number as usize];
+        if sets.last() != Some(&set) {
+            sets.push(set);
+        }
+        of_series[number as usize] = sets.len() as u64 - 1;
     }
+    let mut keys: Vec<&Bytes> = Vec::new();
+    let key_numbers = tags.iter().map(|tag| {
+        if keys.last() != Some(&&tag.key) {
+            keys.push(&tag.key);
+        }
+        keys.len() as u64 - 1
+    });
+    let key_numbers: Vec<u64> = key_numbers.collect();
     let mut out = Vec::new();
     put_varint(&mut out, keys.len() as u64);
     put_strings(&mut out, keys.iter().map(|key| key.as_ref()))?;
     put_varint(&mut out, tags.len() as u64);
-    put_column(&mut out, &tags.iter().map(|tag| keys.partition_point(|key| *key < &tag.key) as u64).collect::<Vec<_>>())?;
+    put_column(&mut out, &key_numbers)?;
     put_column(&mut out, &tags.iter().map(|tag| tag.kind as u64).collect::<Vec<_>>())?;
     put_strings(&mut out, tags.iter().map(|tag| tag.value.as_ref()))?;
     put_varint(&mut out, sets.len() as u64);
     put_column(&mut out, &sets.iter().map(|set| set.len() as u64).collect::<Vec<_>>())?;
-    let numbers = sets.iter().flat_map(|set| set.iter()).map(|tag| tags.partition_point(|other| *other < tag) as u64);
-    put_column(&mut out, &numbers.collect::<Vec<_>>())?;
-    let of_series = series.iter().map(|set| sets.partition_point(|other| other < set) as u64).collect();
+    for place in 0..sets.iter().map(|set| set.len()).max().unwrap_or(0) {
+        put_column(&mut out, &sets.iter().filter_map(|set| set.get(place)).map(|number| u64::from(*number)).collect::<Vec<_>>())?;
+    }
     Ok((out, of_series))
+}
+
+/// Distinct tags in canonical order, and the number of each tag of each series, one series after the other.
+fn number_tags<'a>(series: &[&'a [Tag]]) -> (Vec<&'a Tag>, Vec<u32>) {
+    let hash = |tag: &Tag| xxh3_64_with_seed(&tag.value, xxh3_64(&tag.key).wrapping_add(tag.kind as u64));
+    let mut tags: Vec<(&Tag, u64)> = Vec::new();
+    let mut known: HashTable<u32> = HashTable::new();
+    let mut numbers: Vec<u32> = Vec::with_capacity(series.iter().map(|set| set.len()).sum());
+    for tag in series.iter().flat_map(|set| set.iter()) {
+        let own = hash(tag);
+        let same = |number: &u32| tags[*number as usize].0 == tag;
+        let number = known.find(own, same).copied().unwrap_or_else(|| {
+            known.insert_unique(own, tags.len() as u32, |number| tags[*number as usize].1);
+            tags.push((tag, own));
+            tags.len() as u32 - 1
+        });
+        numbers.push(number);
+    }
+    let mut order: Vec<u32> = (0..tags.len() as u32).collect();
+    order.sort_unstable_by_key(|number| tags[*number as usize].0);
+    let mut place = vec![0; tags.len()];
+    (0u32..).zip(&order).for_each(|(at, number)| place[*number as usize] = at);
+    numbers.iter_mut().for_each(|number| *number = place[*number as usize]);
+    (order.into_iter().map(|number| tags[number as usize].0).collect(), numbers)
 }
 
 impl Labels {
@@ -76,11 +120,25 @@ impl Labels {
         let sets = size(cursor.varint()?)?;
         let lengths = take_bounded(WHAT, &mut cursor, sets, SERIES_TAGS_MAX as u64)?;
         let total: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
-        let numbers = take_bounded(WHAT, &mut cursor, size(total)?, tags.len().saturating_sub(1) as u64)?;
-        cursor.finish()?;
         if total > u64::from(u32::MAX) {
             return Err(FormatError::invalid(WHAT, "too many tags"));
         }
+        let most = tags.len().saturating_sub(1) as u64;
+        let mut numbers: Vec<u32> = Vec::new();
+        for place in 0..lengths.iter().copied().max().unwrap_or(0) {
+            let long = lengths.iter().filter(|length| **length > place).count();
+            let mut column = take_bounded(WHAT, &mut cursor, long, most)?.into_iter();
+            // Room is made when the first place of each set was paid for.
+            numbers.resize(size(total)?, 0);
+            let mut at = 0;
+            for length in &lengths {
+                if *length > place {
+                    numbers[at + place as usize] = column.next().unwrap_or(0);
+                }
+                at += *length as usize;
+            }
+        }
+        cursor.finish()?;
         let mut end = 0;
         let ends = lengths.iter().map(|length| {
             end += length;
@@ -88,7 +146,9 @@ impl Labels {
         });
         let ends: Vec<u32> = ends.collect();
         let labels = Self { tags, ends, numbers };
-        let canonical = labels.tags.is_sorted_by(|a, b| a < b) && (0..sets).all(|set| labels.set(set).is_sorted_by(|a, b| a < b));
+        let canonical = labels.tags.is_sorted_by(|a, b| a < b)
+            && (0..sets).all(|set| labels.set(set).is_sorted_by(|a, b| a < b))
+            && (1..sets).all(|set| labels.set(set - 1) < labels.set(set));
         if canonical { Ok(labels) } else { Err(FormatError::invalid(WHAT, "tags out of order")) }
     }
 
@@ -97,7 +157,29 @@ impl Labels {
         self.ends.len()
     }
 
-    fn set(&self, set: usize) -> &[u32] {
+    /// Tags with this key, and the number of the first.
+    pub(super) fn of_key(&self, key: &[u8]) -> (u32, &[Tag]) {
+        let from = self.tags.partition_point(|tag| &tag.key[..] < key);
+        let to = self.tags.partition_point(|tag| &tag.key[..] <= key);
+        (from as u32, self.tags.get(from..to).unwrap_or(&[]))
+    }
+
+    /// The set of exactly these canonical tags.
+    pub(super) fn find(&self, tags: &[Tag]) -> Option<u32> {
+        let numbers: Option<Vec<u32>> = tags.iter().map(|tag| Some(self.tags.binary_search(tag).ok()? as u32)).collect();
+        let (numbers, mut low, mut high) = (numbers?, 0, self.sets());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.set(middle).cmp(&numbers) {
+                std::cmp::Ordering::Equal => return Some(middle as u32),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    pub(super) fn set(&self, set: usize) -> &[u32] {
         let start = set.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0) as usize;
         self.ends.get(set).and_then(|end| self.numbers.get(start..*end as usize)).unwrap_or(&[])
     }

@@ -17,7 +17,7 @@ use crate::bytes::{Cursor, check_crc, seeded_crc};
 
 pub(super) const WHAT: &str = "chunk file";
 pub(super) const MAJOR: u16 = 0;
-pub(super) const MINOR: u16 = 1;
+pub(super) const MINOR: u16 = 2;
 pub(super) const HEADER_BYTES: usize = 32;
 pub(super) const TRAILER_BYTES: usize = 64;
 pub(super) const CRC_BYTES: usize = 4;

@@ -9,27 +9,41 @@
 //! header 32 B | pages | times | series index | labels | directory | trailer 64 B
 //! ```
 
+mod aggregate;
 mod assemble;
+mod coder;
 mod column;
+mod decode;
 mod encode;
 mod index;
 mod labels;
 mod layout;
 mod pages;
+mod parse;
+mod plan;
 mod read;
 mod report;
+mod select;
+mod summary;
 mod times;
 mod value;
+mod zigzag;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;
 
+pub use aggregate::{Aggregate, EachSteps, Steps};
 pub use assemble::{ChunkFile, assemble};
+pub use decode::DecodeScratch;
 pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
-pub use read::{DecodeScratch, EachSeries, PageRead, verify_file};
+pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
+pub use select::TagMarks;
+pub use summary::Statistics;
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.
-pub const ENCODER_VERSION: u32 = 1;
+pub const ENCODER_VERSION: u32 = 2;

@@ -1,108 +1,331 @@
-//! pco, called from here alone: a chunk of up to 2^18 numbers with metadata of its own and many pages.
+//! Values of a group of series -> chunks of pages: cut, transform, divide, difference, compress, and what summaries need on the way.
 //!
-//! Level 8, `ModeSpec::Classic` (Auto and TryDict follow HashMap order: not deterministic), delta none or first-order, whichever is smaller.
+//! ```text
+//! page   exceptions (if the chunk has any) | first integer of each part (if it holds differences) | integers, as the chunk's coder writes them
+//! ```
+//! A *part* is what a page holds of one series: all of a short one, up to 65,536 points of a long one.
 
-use pco::data_types::Number;
-use pco::metadata::{DeltaEncoding, Mode};
-use pco::wrapped::{ChunkDecompressor, FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DecompressorScratch, DeltaSpec, ModeSpec, PagingSpec};
+use std::ops::Range;
 
+use tailors_model::limits::{PACKED_PAGE_POINTS, PCO_CHUNK_POINTS, SERIES_STATS_POINTS};
+
+use super::coder::{Coded, Coder, encode_bytes, encode_integers};
+use super::column::put_column;
+use super::summary::{DoubleSummary, IntegerSummary, Summary};
+use super::value::{Transform, gcd_of, to_integers};
+use super::zigzag::zigzag;
 use crate::FormatError;
+use crate::bytes::put_varint;
 
-const LEVEL: usize = 8;
+/// Points of a page at most, so that its checksum never covers more than 1 MiB, whatever the values.
+pub(super) const PAGE_POINTS_MAX: usize = 65_536;
+/// Entries of a dictionary at most: it lies in the index.
+pub(super) const DICTIONARY_MAX: usize = 16_384;
+/// Points that a page of the byte coder holds at least: zstd learns from what it has seen.
+const BYTES_PAGE_POINTS: usize = 16_384;
 
-fn pco_error(what: &'static str, error: impl std::fmt::Display) -> FormatError {
-    FormatError::invalid(what, format!("pco: {error}"))
-}
-
-/// pco's own file header: its format version, the same for every chunk, so a file holds it once (in the encoder version).
-fn file_header() -> Result<Vec<u8>, FormatError> {
-    FileCompressor::default().write_header(Vec::new()).map_err(|error| pco_error("pco", error))
-}
-
-/// Numbers as pco wrote them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PcoBytes {
-    pub(super) meta: Vec<u8>,
-    /// All pages, one after the other.
-    pub(super) pages: Vec<u8>,
-    pub(super) page_lengths: Vec<usize>,
-}
-
-impl PcoBytes {
-    pub(super) fn len(&self) -> usize {
-        self.meta.len() + self.pages.len()
-    }
-
-    /// Metadata and page in one, for columns of the index.
-    pub(super) fn into_single_page(mut self) -> Vec<u8> {
-        self.meta.append(&mut self.pages);
-        self.meta
-    }
-}
-
-fn encode<T: Number>(numbers: &[T], page_points: &[usize], delta: DeltaSpec) -> Result<PcoBytes, FormatError> {
-    let what = "pco chunk";
-    let config = ChunkConfig::default()
-        .with_compression_level(LEVEL)
-        .with_mode_spec(ModeSpec::Classic)
-        .with_delta_spec(delta)
-        .with_paging_spec(PagingSpec::Exact(page_points.to_vec()));
-    let error = |error| pco_error(what, error);
-    let mut chunk = FileCompressor::default().chunk_compressor(numbers, &config).map_err(error)?;
-    let mut out = PcoBytes { meta: chunk.write_meta(Vec::new()).map_err(error)?, ..Default::default() };
-    for page in 0..page_points.len() {
-        let before = out.pages.len();
-        out.pages = chunk.write_page(page, std::mem::take(&mut out.pages)).map_err(error)?;
-        out.page_lengths.push(out.pages.len() - before);
-    }
-    Ok(out)
-}
-
-/// Compresses numbers into pages of the given sizes; tries both deltas on the real numbers and keeps the smaller.
-pub(super) fn encode_best<T: Number>(numbers: &[T], page_points: &[usize]) -> Result<PcoBytes, FormatError> {
-    let plain = encode(numbers, page_points, DeltaSpec::NoOp)?;
-    if page_points.iter().all(|points| *points == 1) {
-        return Ok(plain);
-    }
-    let first_order = encode(numbers, page_points, DeltaSpec::TryConsecutive(1))?;
-    Ok(if first_order.len() < plain.len() { first_order } else { plain })
-}
-
-/// An opened chunk: its metadata is parsed and its tables are built, pages can be read in any order.
+/// Values of one class, at most 2^18, in pages.
 #[derive(Clone, Debug)]
-pub(super) struct PcoChunk<T: Number>(ChunkDecompressor<T>);
+pub(super) struct Chunk {
+    pub(super) transform: Transform,
+    pub(super) coder: Coder,
+    pub(super) divisor: u64,
+    /// Every page begins with its exceptions.
+    pub(super) exceptions: bool,
+    /// Pages hold differences inside each part.
+    pub(super) delta: bool,
+    /// Dictionary, if the transform has one, and the coder's metadata.
+    pub(super) meta: Vec<u8>,
+    pub(super) page_points: Vec<usize>,
+    pub(super) page_lengths: Vec<usize>,
+    /// Of pages that hold a series too short for a summary of its own.
+    pub(super) page_summaries: Vec<Option<Summary>>,
+    pub(super) bytes: Vec<u8>,
+}
 
-impl<T: Number> PcoChunk<T> {
-    /// Opens a chunk; also returns what follows its metadata.
-    pub(super) fn open<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), FormatError> {
-        let error = |error| pco_error(what, error);
-        let header = file_header()?;
-        let (file, _) = FileDecompressor::new(header.as_slice()).map_err(error)?;
-        let (chunk, rest) = file.chunk_decompressor::<T, &'a [u8]>(bytes).map_err(error)?;
-        // What this format never writes is refused: other modes and deltas would take memory that the bytes don't pay for.
-        let known_delta = matches!(chunk.meta().delta_encoding, DeltaEncoding::NoOp | DeltaEncoding::Consecutive { order: 1, .. });
-        if !known_delta || !matches!(chunk.meta().mode, Mode::Classic) {
-            return Err(FormatError::invalid(what, "pco mode or delta that this format does not use"));
+/// Buffers of encoding, reused from chunk to chunk.
+#[derive(Default)]
+pub(super) struct EncodeScratch {
+    /// One for each value.
+    integers: Vec<i64>,
+    exceptions: Vec<(usize, u64)>,
+    /// What is given to the coder: one for each value, or for each value but the first of a part.
+    coded: Vec<i64>,
+}
+
+/// A run of one series' points.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    series: usize,
+    skip: usize,
+    points: usize,
+    is_short: bool,
+}
+
+/// Encodes the series of a group, in order. Returns the summaries of those that have one.
+pub(super) fn encode_group(
+    series: &[&[f64]],
+    transform: Transform,
+    delta: bool,
+    scratch: &mut EncodeScratch,
+    chunks: &mut Vec<Chunk>,
+) -> Result<Vec<Option<Summary>>, FormatError> {
+    let mut summaries: Vec<Option<Summary>> = vec![None; series.len()];
+    for parts in cut_chunks(series) {
+        let values = || parts.iter().map(|part| &series[part.series][part.skip..part.skip + part.points]);
+        let mut chunk = encode_chunk(&parts, values, transform, delta, scratch)?;
+        summarize(&parts, series, &mut chunk, scratch, &mut summaries);
+        chunks.push(chunk);
+    }
+    Ok(summaries)
+}
+
+/// Parts of each chunk.
+fn cut_chunks(series: &[&[f64]]) -> Vec<Vec<Part>> {
+    let mut chunks: Vec<Vec<Part>> = Vec::new();
+    let mut points = 0;
+    for (number, values) in series.iter().enumerate() {
+        let parts = values.len().div_ceil(PAGE_POINTS_MAX);
+        for part in 0..parts {
+            let (skip, end) = (values.len() * part / parts, values.len() * (part + 1) / parts);
+            // A short rest had better share a chunk than open one.
+            if chunks.is_empty() || points + (end - skip) > PCO_CHUNK_POINTS {
+                chunks.push(Vec::new());
+                points = 0;
+            }
+            points += end - skip;
+            let part = Part { series: number, skip, points: end - skip, is_short: values.len() < SERIES_STATS_POINTS as usize };
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(part);
+            }
         }
-        Ok((Self(chunk), rest))
+    }
+    chunks
+}
+
+/// Parts of each page: packed until a page has `packed` points, parts of that many alone.
+fn cut_pages(parts: &[Part], packed: usize) -> Vec<Range<usize>> {
+    let mut pages: Vec<Range<usize>> = Vec::new();
+    let (mut from, mut points) = (0, 0);
+    for (i, part) in parts.iter().enumerate() {
+        let alone = part.points >= packed;
+        if alone && points > 0 {
+            pages.push(from..i);
+            (from, points) = (i, 0);
+        }
+        points += part.points;
+        if points >= packed {
+            pages.push(from..i + 1);
+            (from, points) = (i + 1, 0);
+        }
+    }
+    if points > 0 {
+        let rest = parts.len();
+        match pages.last_mut() {
+            // A rest joins the page before, unless a long part has that alone.
+            Some(last) if last.len() > 1 || parts[last.start].points < packed => last.end = rest,
+            _ => pages.push(from..rest),
+        }
+    }
+    pages
+}
+
+fn encode_chunk<'a, I: Iterator<Item = &'a [f64]>>(
+    parts: &[Part],
+    values: impl Fn() -> I,
+    transform: Transform,
+    delta: bool,
+    scratch: &mut EncodeScratch,
+) -> Result<Chunk, FormatError> {
+    let EncodeScratch { integers, exceptions, .. } = scratch;
+    integers.clear();
+    exceptions.clear();
+    values().for_each(|values| to_integers(values, transform, integers, exceptions));
+    let (mut divisor, mut dictionary) = (1, Vec::new());
+    match transform {
+        Transform::Decimal(_) | Transform::Binary(_) => divisor = gcd_of(integers),
+        Transform::Double if !delta => dictionary = dictionary_of(integers).unwrap_or_default(),
+        _ => {}
+    }
+    if divisor > 1 {
+        integers.iter_mut().for_each(|integer| *integer /= divisor);
+    }
+    let plain = Plan { parts, transform, divisor, delta };
+    let chunk = plain.encode(&scratch.integers, &scratch.exceptions, &mut scratch.coded)?;
+    if dictionary.is_empty() {
+        return Ok(chunk);
+    }
+    let codes: Vec<i64> = scratch.integers.iter().map(|integer| dictionary.partition_point(|entry| entry < integer) as i64).collect();
+    let mut other = Plan { transform: Transform::Dictionary, ..plain }.encode(&codes, &[], &mut scratch.coded)?;
+    let mut meta = Vec::new();
+    put_varint(&mut meta, dictionary.len() as u64);
+    put_column(&mut meta, &dictionary.iter().map(|entry| *entry as u64).collect::<Vec<_>>())?;
+    meta.append(&mut other.meta);
+    other.meta = meta;
+    Ok(if other.len() < chunk.len() { other } else { chunk })
+}
+
+/// Distinct integers, sorted, if they are few.
+fn dictionary_of(integers: &[i64]) -> Option<Vec<i64>> {
+    let few = |integers: &[i64]| {
+        let mut distinct = integers.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        (distinct.len() <= DICTIONARY_MAX && distinct.len() * 3 <= integers.len()).then_some(distinct)
+    };
+    let step = integers.len().div_ceil(2_048).max(1);
+    let mut sample: Vec<i64> = integers.iter().step_by(step).copied().collect();
+    let sampled = sample.len();
+    sample.sort_unstable();
+    sample.dedup();
+    if sample.len() * 10 > sampled * 9 { None } else { few(integers) }
+}
+
+/// How the integers of a chunk are to be written.
+#[derive(Clone, Copy)]
+struct Plan<'a> {
+    parts: &'a [Part],
+    transform: Transform,
+    divisor: i64,
+    delta: bool,
+}
+
+impl Plan<'_> {
+    /// Tries the coders on the integers, keeps the smaller.
+    fn encode(self, integers: &[i64], exceptions: &[(usize, u64)], coded: &mut Vec<i64>) -> Result<Chunk, FormatError> {
+        coded.clear();
+        if self.delta {
+            let mut rest = integers;
+            for part in self.parts {
+                let (own, after) = rest.split_at(part.points);
+                coded.extend(own.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+                rest = after;
+            }
+        } else {
+            coded.extend_from_slice(integers);
+        }
+        let pages = cut_pages(self.parts, PACKED_PAGE_POINTS);
+        let (coder, best) = encode_integers(coded, &self.coded_sizes(&pages))?;
+        // Where entropy coding leaves little, repeated patterns may leave less.
+        if best.len() * 2 < integers.len() {
+            let wide = cut_pages(self.parts, BYTES_PAGE_POINTS);
+            let heads = |pages: &[Range<usize>]| pages.len() * super::layout::CRC_BYTES;
+            let most = (best.len() + heads(&pages)).saturating_sub(heads(&wide));
+            if let Some(bytes) = encode_bytes(coded, &self.coded_sizes(&wide), most)? {
+                return Ok(self.chunk(Coder::Bytes, bytes, &wide, integers, exceptions));
+            }
+        }
+        Ok(self.chunk(coder, best, &pages, integers, exceptions))
     }
 
-    /// Reads one page that holds exactly `out.len()` numbers in exactly these bytes. The caller has paid for `out`.
-    pub(super) fn read_page(
-        &self,
-        what: &'static str,
-        bytes: &[u8],
-        scratch: &mut DecompressorScratch,
-        out: &mut [T],
-    ) -> Result<(), FormatError> {
-        let error = |error| pco_error(what, error);
-        let mut page = self.0.page_decompressor_with_scratch(bytes, out.len(), scratch).map_err(error)?;
-        let progress = page.read(out).map_err(error)?;
-        let rest = page.into_src();
-        if progress.finished && progress.n_processed == out.len() && rest.is_empty() {
-            return Ok(());
+    fn points(&self, page: &Range<usize>) -> usize {
+        self.parts[page.clone()].iter().map(|part| part.points).sum()
+    }
+
+    fn coded_sizes(&self, pages: &[Range<usize>]) -> Vec<usize> {
+        pages.iter().map(|page| self.points(page) - if self.delta { page.len() } else { 0 }).collect()
+    }
+
+    fn chunk(self, coder: Coder, coded: Coded, pages: &[Range<usize>], integers: &[i64], exceptions: &[(usize, u64)]) -> Chunk {
+        let mut chunk = Chunk {
+            transform: self.transform,
+            coder,
+            divisor: self.divisor.unsigned_abs(),
+            exceptions: !exceptions.is_empty(),
+            delta: self.delta,
+            meta: coded.meta,
+            page_points: Vec::with_capacity(pages.len()),
+            page_lengths: Vec::with_capacity(pages.len()),
+            page_summaries: Vec::with_capacity(pages.len()),
+            bytes: Vec::with_capacity(coded.pages.len() + pages.len() * 8),
+        };
+        let (mut start, mut rest, mut bytes) = (0, exceptions, coded.pages.as_slice());
+        for (page, length) in pages.iter().zip(coded.page_lengths) {
+            let (before, points) = (chunk.bytes.len(), self.points(page));
+            let (own, after) = rest.split_at(rest.partition_point(|(at, _)| *at < start + points));
+            if chunk.exceptions {
+                put_exceptions(&mut chunk.bytes, start, own);
+            }
+            if self.delta {
+                self.put_firsts(&mut chunk.bytes, &self.parts[page.clone()], &integers[start..]);
+            }
+            let (body, following) = bytes.split_at(length);
+            chunk.bytes.extend_from_slice(body);
+            chunk.page_points.push(points);
+            chunk.page_lengths.push(chunk.bytes.len() - before);
+            chunk.page_summaries.push(None);
+            (start, rest, bytes) = (start + points, after, following);
         }
-        Err(FormatError::invalid(what, "pco page of another length"))
+        chunk
+    }
+
+    /// First integer of each part, as the difference from that of the part before.
+    fn put_firsts(&self, out: &mut Vec<u8>, parts: &[Part], integers: &[i64]) {
+        let (mut before, mut at) = (0i64, 0);
+        for part in parts {
+            put_varint(out, zigzag(integers[at].wrapping_sub(before)));
+            before = integers[at];
+            at += part.points;
+        }
+    }
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        self.meta.len() + self.bytes.len()
+    }
+}
+
+/// Fills in the summaries of long series, and of pages with short ones.
+fn summarize(parts: &[Part], series: &[&[f64]], chunk: &mut Chunk, scratch: &EncodeScratch, summaries: &mut [Option<Summary>]) {
+    let is_fraction = matches!(chunk.transform, Transform::Decimal(_) | Transform::Binary(_));
+    let summary = |range: Range<usize>, values: &mut dyn Iterator<Item = f64>| {
+        let has_exception =
+            scratch.exceptions.partition_point(|(at, _)| *at < range.start) < scratch.exceptions.partition_point(|(at, _)| *at < range.end);
+        let integers = is_fraction && !has_exception;
+        let integers = integers.then(|| IntegerSummary::of(&scratch.integers[range])).flatten();
+        integers.map_or_else(|| Summary::Doubles(DoubleSummary::of(values)), Summary::Integers)
+    };
+    let (mut part, mut start) = (0, 0);
+    for (page, points) in chunk.page_points.iter().enumerate() {
+        let (first_part, end, mut has_short) = (part, start + points, false);
+        let mut at = start;
+        while at < end {
+            let own = parts[part];
+            let values = series[own.series];
+            has_short |= own.is_short;
+            if !own.is_short && own.skip == 0 {
+                // A series of several parts may have several divisors.
+                let range = if own.points == values.len() { at..at + own.points } else { 0..0 };
+                summaries[own.series] = Some(summary(range, &mut values.iter().copied()));
+            }
+            at += own.points;
+            part += 1;
+        }
+        if has_short {
+            let values = parts[first_part..part].iter().flat_map(|own| &series[own.series][own.skip..own.skip + own.points]);
+            chunk.page_summaries[page] = Some(summary(start..end, &mut values.copied()));
+        }
+        start = end;
+    }
+}
+
+fn put_exceptions(out: &mut Vec<u8>, page_start: usize, exceptions: &[(usize, u64)]) {
+    put_varint(out, exceptions.len() as u64);
+    if exceptions.is_empty() {
+        return;
+    }
+    let mut patterns: Vec<u64> = exceptions.iter().map(|(_, bits)| *bits).collect();
+    patterns.sort_unstable();
+    patterns.dedup();
+    put_varint(out, patterns.len() as u64);
+    patterns.iter().for_each(|bits| out.extend_from_slice(&bits.to_le_bytes()));
+    let mut next = page_start;
+    for (at, _) in exceptions {
+        put_varint(out, (at - next) as u64);
+        next = at + 1;
+    }
+    for (_, bits) in exceptions {
+        put_varint(out, patterns.partition_point(|pattern| pattern < bits) as u64);
     }
 }

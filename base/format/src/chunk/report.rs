@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use tailors_model::OrgId;
 
 use super::ChunkIndex;
+use super::index::{ChunkEntry, PageEntry};
 use super::layout::{CRC_BYTES, HEADER_BYTES, TRAILER_BYTES};
+use super::value::Transform;
 
 /// Bytes of a file by part.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
@@ -33,8 +35,22 @@ pub struct MetricReport {
     pub points: u64,
     /// Bytes of its pages, their checksums and their chunks' metadata; what it takes of the index is not told apart.
     pub bytes: u64,
-    /// Encodings used with the points that each holds, e.g. `("dec-i32/2", 1600)` for hundredths.
+    /// Encodings used with the points that each holds, e.g. `("1e-2 delta pco32", 1600)` for hundredths.
     pub encodings: Vec<(String, u64)>,
+}
+
+impl ChunkEntry {
+    fn name(&self) -> String {
+        let delta = if self.delta { " delta" } else { "" };
+        let divisor = if self.divisor > 1 { format!(" x{}", self.divisor) } else { String::new() };
+        let transform = match self.transform {
+            Transform::Decimal(exponent) => format!("1e-{exponent}"),
+            Transform::Binary(scale) => format!("2^-{scale}"),
+            Transform::Double => "f64".to_owned(),
+            Transform::Dictionary => "dictionary".to_owned(),
+        };
+        format!("{transform}{divisor}{delta} {}", self.coder.name())
+    }
 }
 
 impl ChunkIndex {
@@ -42,7 +58,8 @@ impl ChunkIndex {
     pub fn report(&self) -> ChunkReport {
         let sections = self.trailer.sections(self.file_len - TRAILER_BYTES as u64);
         let [times, series, labels, directory] = sections.map(|(_, _, range)| range.end - range.start);
-        let checksums = (self.pages.len() * CRC_BYTES) as u64;
+        let own = |page: &&PageEntry| self.chunks.get(page.chunk as usize).is_some_and(|chunk| chunk.original == page.chunk);
+        let checksums = (self.pages.iter().filter(own).count() * CRC_BYTES) as u64;
         let parts = vec![
             ("header", HEADER_BYTES as u64),
             ("pages", self.trailer.times_at - HEADER_BYTES as u64 - checksums),
@@ -68,7 +85,7 @@ impl ChunkIndex {
         }
         let mut bytes = 0;
         // Chunks end where metrics do, so the metric's pages are those that begin among its values.
-        let first = own.iter().find_map(|series| series.first()).unwrap_or(0);
+        let first = own.iter().find_map(|series| series.first_value()).unwrap_or(0);
         let values = metric.points - constant;
         let of_metric = |first_value: u64| (first..first + values).contains(&first_value);
         for chunk in &self.chunks {
@@ -76,11 +93,11 @@ impl ChunkIndex {
             if !pages.first().is_some_and(|page| of_metric(page.first)) {
                 continue;
             }
-            bytes += chunk.meta.len() as u64 + pages.iter().map(|page| u64::from(page.length)).sum::<u64>();
-            let mut name = chunk.encoding.name().to_owned();
-            if chunk.exponent > 0 {
-                name.push_str(&format!("/{}", chunk.exponent));
+            let is_own = pages.first().is_some_and(|page| page.chunk == chunk.original);
+            if is_own {
+                bytes += chunk.meta.len() as u64 + pages.iter().map(|page| u64::from(page.length)).sum::<u64>();
             }
+            let name = if is_own { chunk.name() } else { format!("same {}", chunk.name()) };
             *encodings.entry(name).or_default() += pages.iter().map(|page| u64::from(page.points)).sum::<u64>();
         }
         MetricReport {

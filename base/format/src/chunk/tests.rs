@@ -296,3 +296,128 @@ fn decimals_stay_small() {
     let file = files(&[bucket(7, "m", vec![regular(1, multiples)])]).remove(0);
     assert!(file.bytes.len() < 14_400 / 2, "{} bytes", file.bytes.len());
 }
+
+#[test]
+fn series_are_found_by_their_tags() {
+    let tags = |i: usize| vec![Tag::pair("env", ["dev", "prod"][i % 2]), Tag::pair("host", format!("h{i:02}")), Tag::pair("zone", "a")];
+    let series = (0..40).map(|i| column(if i % 10 == 9 { Vec::new() } else { tags(i) }, vec![i as u32], vec![1.0]));
+    let mut series: Vec<SeriesColumn> = series.filter(|column| !column.tags.is_empty()).collect();
+    series.push(column(vec![], vec![1], vec![5.0]));
+    let file = files(&[bucket(7, "m", series), bucket(7, "n", vec![column(tags(3), vec![1], vec![1.0])])]).remove(0);
+    let index = verify_file(shard(), &file.bytes).unwrap();
+    let prod = index.mark_tags(b"env", &mut |tag| &tag.value[..] == b"prod").unwrap();
+    let mut tested = 0;
+    let late = index
+        .mark_tags(b"host", &mut |tag| {
+            tested += 1;
+            tag.value.starts_with(b"h3")
+        })
+        .unwrap();
+    assert_eq!(tested, 36);
+    let by_marks = index.select_marked(OrgId(7), 0, &[(prod.clone(), true), (late.clone(), false)]).unwrap();
+    let by_test = index
+        .select(OrgId(7), 0, &mut |tags| {
+            tags.contains(&Tag::pair("env", "prod")) && !tags.iter().any(|tag| &tag.key[..] == b"host" && tag.value.starts_with(b"h3"))
+        })
+        .unwrap();
+    assert_eq!(by_marks, by_test);
+    assert_eq!(by_marks.len(), 12);
+    let none = index.mark_tags(b"absent", &mut |_| true).unwrap();
+    assert!(index.select_marked(OrgId(7), 0, &[(none.clone(), true)]).unwrap().is_empty());
+    assert_eq!(index.select_marked(OrgId(7), 0, &[(none, false)]).unwrap().len(), 37);
+    assert!(index.select_marked(OrgId(8), 0, &[]).unwrap().is_empty());
+    for i in [0, 3, 38] {
+        let found = index.find(OrgId(7), b"m", &tags(i)).unwrap();
+        assert_eq!(found.iter().map(|series| index.tags(*series).unwrap()).collect::<Vec<_>>(), [tags(i)]);
+    }
+    assert_eq!(index.find(OrgId(7), b"m", &[]).unwrap().len(), 1);
+    assert_eq!(index.find(OrgId(7), b"n", &tags(3)).unwrap().len(), 1);
+    assert!(index.find(OrgId(7), b"n", &tags(5)).unwrap().is_empty());
+    assert!(index.find(OrgId(8), b"m", &tags(3)).unwrap().is_empty());
+    assert!(index.find(OrgId(7), b"m", &[Tag::pair("host", "h00")]).unwrap().is_empty());
+}
+
+/// Count, sum, minimum and maximum of each step by a plain loop.
+fn by_hand(series: &SeriesColumn, steps: &Steps) -> Vec<Aggregate> {
+    let mut out = vec![Aggregate::NONE; steps.count as usize];
+    for (time, value) in series.timestamps.iter().zip(&series.values) {
+        let step = time.checked_sub(steps.start).map(|since| since / steps.step).filter(|step| *step < steps.count);
+        let Some(step) = step else { continue };
+        let own = &mut out[step as usize];
+        if value.is_nan() {
+            own.nans += 1;
+        } else {
+            *own = Aggregate {
+                count: own.count + 1,
+                nans: own.nans,
+                sum: own.sum + value,
+                min: own.min.min(*value),
+                max: own.max.max(*value),
+            };
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn steps_are_what_a_plain_loop_makes(
+        columns in prop::collection::vec((values(), any::<bool>(), 0u64..1000), 1..8),
+        start in 0u32..300_000, step in 1u32..400_000, count in 1u32..50,
+    ) {
+        let columns: Vec<SeriesColumn> =
+            columns.into_iter().enumerate().map(|(i, (values, even, seed))| series(values, i, even, seed)).collect();
+        let steps = Steps { start, step, count };
+        let file = files(&[bucket(7, "m", columns.clone())]).remove(0);
+        let index = verify_file(shard(), &file.bytes).unwrap();
+        let mut found = vec![vec![Aggregate::NONE; count as usize]; columns.len()];
+        let mut each = |series: u32, step: u32, own: &[Aggregate]| {
+            for (to, from) in found[series as usize][step as usize..].iter_mut().zip(own) {
+                to.add(from);
+            }
+        };
+        let all: Vec<u32> = (0..index.series_len()).collect();
+        let mut scratch = DecodeScratch::default();
+        for read in index.plan_aggregate(&all, &steps, &mut each).unwrap() {
+            let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
+            index.aggregate(&read, bytes, &steps, &mut scratch, &mut each).unwrap();
+        }
+        let whole = index.aggregate_metric(0).unwrap();
+        let one = Steps { start: 0, step: SPAN.span_ms, count: 1 };
+        let mut plain = Aggregate::NONE;
+        columns.iter().for_each(|column| plain.add(&by_hand(column, &one)[0]));
+        prop_assert_eq!((whole.count, whole.nans, whole.min, whole.max), (plain.count, plain.nans, plain.min, plain.max));
+        for series in all {
+            let column = columns.iter().find(|column| column.tags == index.tags(series).unwrap()).unwrap();
+            for (own, other) in found[series as usize].iter().zip(by_hand(column, &steps)) {
+                prop_assert_eq!((own.count, own.nans, own.min, own.max), (other.count, other.nans, other.min, other.max));
+                let size: f64 = column.values.iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
+                let near = (own.sum - other.sum).abs() <= size * 1e-12 || own.sum.to_bits() == other.sum.to_bits();
+                prop_assert!(near || (!own.sum.is_finite() && !other.sum.is_finite()), "{} {}", own.sum, other.sum);
+            }
+        }
+    }
+
+    #[test]
+    fn statistics_are_those_of_the_points(values in values(), repeat in 1usize..30) {
+        let values: Vec<f64> = std::iter::repeat_n(values, repeat).flatten().take(5_000).collect();
+        let file = files(&[bucket(7, "m", vec![regular(1, values.clone())])]).remove(0);
+        let index = verify_file(shard(), &file.bytes).unwrap();
+        let Some(own) = index.statistics(0) else {
+            prop_assert!(values.len() < 256);
+            return Ok(());
+        };
+        let real: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+        prop_assert_eq!((own.count, own.nans), (values.len() as u64, (values.len() - real.len()) as u64));
+        prop_assert_eq!((own.first.to_bits(), own.last.to_bits()), (values[0].to_bits(), values[values.len() - 1].to_bits()));
+        if !real.is_empty() {
+            let (min, max) = real.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(*value), max.max(*value)));
+            prop_assert_eq!((own.min, own.max), (min, max));
+            let (sum, size) = (real.iter().sum::<f64>(), real.iter().map(|value| value.abs()).sum::<f64>());
+            let near = (own.sum - sum).abs() <= size * 1e-12;
+            prop_assert!(near || !sum.is_finite() || !size.is_finite(), "{} {sum}", own.sum);
+        }
+    }
+}

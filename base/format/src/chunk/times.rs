@@ -6,6 +6,7 @@
 //!         per irregular column: points | first | divisor;  then all differences / divisor, column after column
 //! ```
 
+use super::aggregate::Steps;
 use super::column::{put_column, take_bounded};
 use crate::FormatError;
 use crate::bytes::{Cursor, put_varint};
@@ -49,6 +50,15 @@ impl TimeColumn {
             }
         }
         Self::Runs(runs)
+    }
+
+    /// For hash tables of columns; equal columns have equal ones.
+    pub(super) fn hash(&self) -> u64 {
+        let mix = |hash: u64, field: u32| (hash ^ u64::from(field)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        match self {
+            Self::Runs(runs) => runs.iter().fold(0, |hash, run| mix(mix(mix(hash, run.start), run.step), run.points)),
+            Self::Irregular(times) => times.iter().fold(1, |hash, time| mix(hash, *time)),
+        }
     }
 
     pub(super) fn last(&self) -> u32 {
@@ -236,8 +246,83 @@ impl Times {
         Ok(())
     }
 
+    /// Splits timestamps `skip..skip + n` of a column by step: number of the step, positions from `skip` on. Nothing is written out.
+    pub(super) fn each_step(
+        &self,
+        column: u32,
+        skip: u32,
+        n: u32,
+        steps: &Steps,
+        mut each: impl FnMut(u32, u32, u32),
+    ) -> Result<(), FormatError> {
+        let column = self.columns.get(column as usize).ok_or_else(outside)?;
+        if u64::from(skip) + u64::from(n) > u64::from(column.points) {
+            return Err(outside());
+        }
+        let part = column.from as usize..(column.from + column.len) as usize;
+        if column.irregular {
+            let times = self.irregular.get(part).ok_or_else(outside)?;
+            split_times(&times[skip as usize..(skip + n) as usize], steps, &mut each);
+            return Ok(());
+        }
+        let (mut skip, mut n, mut done) = (skip, n, 0);
+        for run in self.runs.get(part).ok_or_else(outside)? {
+            let from = skip.min(run.points);
+            let take = n.min(run.points - from);
+            if take > 0 {
+                split_run(TimeRun { start: run.start + from * run.step, step: run.step, points: take }, done, steps, &mut each);
+            }
+            (skip, n, done) = (skip - from, n - take, done + take);
+            if n == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.columns.capacity() * size_of::<Column>() + self.runs.capacity() * size_of::<TimeRun>() + self.irregular.capacity() * 4
+    }
+}
+
+/// Points of a run by step; `done` points came before it.
+#[inline]
+fn split_run(run: TimeRun, done: u32, steps: &Steps, each: &mut impl FnMut(u32, u32, u32)) {
+    let (length, distance) = (steps.step.max(1), run.step.max(1));
+    // Points before the first step.
+    let mut at = if run.start >= steps.start { 0 } else { (steps.start - run.start).div_ceil(distance).min(run.points) };
+    // Where points divide steps evenly, every step after the first has as many.
+    let even = if length.is_multiple_of(distance) { length / distance } else { 0 };
+    let (mut step, mut first) = (0, true);
+    while at < run.points {
+        let mut points = even;
+        if first || even == 0 {
+            let since = run.start + at * run.step - steps.start;
+            step = since / length;
+            points = (length - since % length).div_ceil(distance);
+            first = false;
+        }
+        if step >= steps.count {
+            return;
+        }
+        let to = at.saturating_add(points).min(run.points);
+        each(step, done + at, done + to);
+        (at, step) = (to, step + 1);
+    }
+}
+
+fn split_times(times: &[u32], steps: &Steps, each: &mut impl FnMut(u32, u32, u32)) {
+    let length = u64::from(steps.step.max(1));
+    let mut at = times.partition_point(|time| *time < steps.start);
+    while let Some(time) = times.get(at) {
+        let step = u64::from(time - steps.start) / length;
+        if step >= u64::from(steps.count) {
+            return;
+        }
+        let end = u64::from(steps.start) + (step + 1) * length;
+        let to = at + times[at..].iter().take_while(|time| u64::from(**time) < end).count();
+        each(step as u32, at as u32, to as u32);
+        at = to;
     }
 }
 

@@ -1,0 +1,250 @@
+//! Pages -> count, sum, minimum and maximum per step of time, without handing out points.
+//!
+//! Where in a page a step begins follows from the runs of the time column; no timestamp is written out. Series that lie in one step whole are
+//! answered from the index. The sum of 12 values and more runs in four lanes, which are added pairwise at the end: (0 + 2) + (1 + 3).
+
+use super::ChunkIndex;
+use super::decode::DecodeScratch;
+use super::index::ChunkEntry;
+use super::layout::WHAT;
+use super::read::PageRead;
+use super::summary::{Statistics, Summary};
+use crate::FormatError;
+
+/// Values from which on four lanes are worth it.
+const LANES_FROM: usize = 12;
+
+/// Even steps of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Steps {
+    /// Start of the first one, milliseconds from the span's start; points before it count nowhere.
+    pub start: u32,
+    /// Length of each in milliseconds, at least 1.
+    pub step: u32,
+    /// How many; points after them count nowhere.
+    pub count: u32,
+}
+
+/// Of the points of a step. NaNs are counted apart.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Aggregate {
+    /// Points that are no NaN.
+    pub count: u64,
+    /// Points that are NaN.
+    pub nans: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The least; infinity if there is none.
+    pub min: f64,
+    /// The greatest; minus infinity if there is none.
+    pub max: f64,
+}
+
+impl Aggregate {
+    /// Of no points.
+    pub const NONE: Self = Self { count: 0, nans: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+
+    /// Takes in other points.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.nans += other.nans;
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    fn of_equal(value: f64, count: u64) -> Self {
+        if value.is_nan() {
+            return Self { nans: count, ..Self::NONE };
+        }
+        Self { count, nans: 0, sum: value * count as f64, min: value, max: value }
+    }
+
+    fn of_statistics(own: &Statistics) -> Self {
+        let count = own.count - own.nans;
+        if count == 0 {
+            return Self { nans: own.nans, ..Self::NONE };
+        }
+        Self { count, nans: own.nans, sum: own.sum, min: own.min, max: own.max }
+    }
+
+    /// Of some values.
+    #[inline]
+    pub fn of(values: &[f64]) -> Self {
+        if values.len() < LANES_FROM { Self::of_few(values) } else { Self::of_many(values) }
+    }
+
+    fn of_many(values: &[f64]) -> Self {
+        let (mut sum, mut min, mut max) = ([0.0; 4], [f64::INFINITY; 4], [f64::NEG_INFINITY; 4]);
+        let mut take = |four: &[f64; 4]| {
+            for lane in 0..4 {
+                sum[lane] += four[lane];
+                // The first operand counts only if the comparison holds: NaNs are passed over.
+                min[lane] = if four[lane] < min[lane] { four[lane] } else { min[lane] };
+                max[lane] = if four[lane] > max[lane] { four[lane] } else { max[lane] };
+            }
+        };
+        let (fours, rest) = values.as_chunks::<4>();
+        fours.iter().for_each(&mut take);
+        for (lane, value) in rest.iter().enumerate() {
+            sum[lane] += value;
+            min[lane] = if *value < min[lane] { *value } else { min[lane] };
+            max[lane] = if *value > max[lane] { *value } else { max[lane] };
+        }
+        let both = |lanes: [f64; 4], take: fn(f64, f64) -> f64| take(take(lanes[0], lanes[2]), take(lanes[1], lanes[3]));
+        let sum = both(sum, |a, b| a + b);
+        if sum.is_nan() {
+            return Self::of_some_nans(values);
+        }
+        Self { count: values.len() as u64, nans: 0, sum, min: both(min, f64::min), max: both(max, f64::max) }
+    }
+
+    /// Left to right: lanes are not worth setting up.
+    #[inline]
+    fn of_few(values: &[f64]) -> Self {
+        let (mut sum, mut min, mut max) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
+        for value in values {
+            sum += value;
+            min = if *value < min { *value } else { min };
+            max = if *value > max { *value } else { max };
+        }
+        if sum.is_nan() { Self::of_some_nans(values) } else { Self { count: values.len() as u64, nans: 0, sum, min, max } }
+    }
+
+    #[cold]
+    fn of_some_nans(values: &[f64]) -> Self {
+        let mut out = Self::NONE;
+        values.iter().for_each(|value| out.add(&Self::of_equal(*value, 1)));
+        out
+    }
+}
+
+/// What an aggregation hands out: series, number of the first step, steps from there on (those without points are
+/// [`Aggregate::NONE`]). A series comes several times if it has several parts.
+pub type EachSteps<'a> = dyn FnMut(u32, u32, &[Aggregate]) + 'a;
+
+impl ChunkIndex {
+    /// Plans an aggregation of series: hands out at once what the index knows (constants; series of 256 points and more that lie in one step),
+    /// returns what to read for the rest, for [`Self::aggregate`].
+    ///
+    /// # Errors
+    /// A number that is no series of this file: a bug of the caller.
+    pub fn plan_aggregate(&self, series: &[u32], steps: &Steps, each: &mut EachSteps<'_>) -> Result<Vec<PageRead>, FormatError> {
+        let (mut rest, mut scratch) = (Vec::new(), Vec::new());
+        for number in series {
+            let entry = self.entry(*number)?;
+            let (first, last) = self.times.edges(entry.time);
+            let whole = self.step_of(first, steps).filter(|step| self.step_of(last, steps) == Some(*step));
+            if let Some(value) = entry.constant() {
+                let points = self.times.points(entry.time);
+                let one = Aggregate::of_equal(value, 1);
+                let first = self.each_step(entry.time, 0, points, steps, &mut scratch, |from, to| {
+                    let n = u64::from(to - from);
+                    Aggregate { count: one.count * n, nans: one.nans * n, sum: one.sum * n as f64, ..one }
+                })?;
+                each(*number, first, &scratch);
+            } else if let Some((step, own)) = whole.zip(self.statistics(*number)) {
+                each(*number, step, &[Aggregate::of_statistics(&own)]);
+            } else {
+                rest.push(*number);
+            }
+        }
+        Ok(self.plan_reads(&rest))
+    }
+
+    /// Aggregates what was planned: `bytes` are exactly those of `read.range`.
+    ///
+    /// # Errors
+    /// Any damage of the page. Nothing of a damaged page is handed out.
+    pub fn aggregate(
+        &self,
+        read: &PageRead,
+        bytes: &[u8],
+        steps: &Steps,
+        scratch: &mut DecodeScratch,
+        each: &mut EachSteps<'_>,
+    ) -> Result<(), FormatError> {
+        let foreign = || FormatError::invalid(WHAT, "a read of another file");
+        let page = read.page.ok_or_else(foreign)?;
+        self.decode_page(self.pages.get(page).ok_or_else(foreign)?, bytes, scratch)?;
+        let mut aggregates = std::mem::take(&mut scratch.aggregates);
+        for part in &read.parts {
+            let values = scratch.values.get(part.offset as usize..(part.offset + part.points) as usize).ok_or_else(foreign)?;
+            let time = self.entry(part.series)?.time;
+            let first = self.each_step(time, part.skip, part.points, steps, &mut aggregates, |from, to| {
+                Aggregate::of(values.get(from as usize..to as usize).unwrap_or(&[]))
+            })?;
+            each(part.series, first, &aggregates);
+        }
+        scratch.aggregates = aggregates;
+        Ok(())
+    }
+
+    /// All points of a metric as one, from the index alone: constants, summaries of series, summaries of pages with shorter ones.
+    ///
+    /// # Errors
+    /// A position that is no metric of this file: a bug of the caller.
+    pub fn aggregate_metric(&self, metric_index: usize) -> Result<Aggregate, FormatError> {
+        let metric = self.metrics.get(metric_index).ok_or_else(|| FormatError::invalid(WHAT, format!("no metric {metric_index}")))?;
+        let (mut out, mut page_before) = (Aggregate::NONE, usize::MAX);
+        for series in metric.series.clone() {
+            let entry = self.entry(series)?;
+            // A page with a summary holds each of its series whole.
+            let page = entry.first_value().map(|first| self.page_of(first));
+            let Some((page, chunk, own)) = page.and_then(|page| self.page_summary(page)) else {
+                self.statistics(series).iter().for_each(|own| out.add(&Aggregate::of_statistics(own)));
+                continue;
+            };
+            if page != page_before {
+                page_before = page;
+                let count = u64::from(self.pages.get(page).map_or(0, |page| page.points));
+                let own = match own {
+                    Summary::Doubles(own) => own.statistics(count),
+                    Summary::Integers(own) => own.statistics(chunk.transform, chunk.divisor, count),
+                };
+                out.add(&Aggregate::of_statistics(&own));
+            }
+        }
+        Ok(out)
+    }
+
+    fn page_summary(&self, number: usize) -> Option<(usize, &ChunkEntry, &Summary)> {
+        let page = self.pages.get(number)?;
+        Some((number, self.chunks.get(page.chunk as usize)?, self.page_summaries.get(page.summary as usize)?))
+    }
+
+    fn step_of(&self, time: u32, steps: &Steps) -> Option<u32> {
+        let step = time.checked_sub(steps.start)? / steps.step.max(1);
+        (step < steps.count).then_some(step)
+    }
+
+    /// Aggregates of points `skip..skip + n` of a time column by step, and the number of the first; `of` gets positions from `skip` on.
+    #[inline]
+    fn each_step(
+        &self,
+        time: u32,
+        skip: u32,
+        n: u32,
+        steps: &Steps,
+        out: &mut Vec<Aggregate>,
+        of: impl Fn(u32, u32) -> Aggregate,
+    ) -> Result<u32, FormatError> {
+        out.clear();
+        let mut first = 0;
+        self.times.each_step(time, skip, n, steps, |step, from, to| {
+            if out.is_empty() {
+                first = step;
+            }
+            let at = (step - first) as usize;
+            if at == out.len() {
+                out.push(of(from, to));
+                return;
+            }
+            if at > out.len() {
+                out.resize(at + 1, Aggregate::NONE);
+            }
+            out[at].add(&of(from, to));
+        })?;
+        Ok(first)
+    }
+}
