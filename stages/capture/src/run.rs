@@ -23,7 +23,14 @@ const STOP_AFTER: Duration = Duration::from_secs(5);
 pub type FlushTargets = BTreeMap<u32, u64>;
 
 /// Told whose points a flush brings, and of which windows.
-pub type Flushing = Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>;
+#[derive(Clone)]
+pub struct Flushing(pub Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>);
+
+impl std::fmt::Debug for Flushing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flushing")
+    }
+}
 
 /// What capture needs.
 pub struct CaptureDeps {
