@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use futures::FutureExt;
 use tailors_build::{BuildDeps, BuildError};
-use tailors_capture::CaptureDeps;
+use tailors_capture::{CaptureDeps, Flushing};
 use tailors_control::{BuildJob, Control, ControlDeps, JobError, RunBuild};
 use tailors_format::doc::{JobDoc, ManifestDoc};
 use tailors_model::{Clock, Window};
@@ -124,7 +124,7 @@ impl Node {
             seals_waiting: self.flush_to.subscribe(),
             flushing: {
                 let control = self.control.clone();
-                Arc::new(move |orgs| control.flushing(orgs))
+                Flushing(Arc::new(move |orgs| control.flushing(orgs)))
             },
             accept_holes: self.settings.log.accept_holes,
         };

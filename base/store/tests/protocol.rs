@@ -244,7 +244,9 @@ async fn a_new_view_begins_at_the_indexes_and_reads_nodes_again_when_asked() {
     chain::ensure_genesis(&objects, 1, 0, 0, "a").await.expect("puts");
     let total = 2 * chain::INDEX_EVERY as u64 + 10;
     for start in 0..total {
-        let data = NodeDoc { received_at_us: Some((start as i64, start as i64)), ..node("a", start as u32 + 1, start, start + 1) };
+        // Received a second apart, up to the window's start.
+        let received_us = (T.start_s() - total as i64 + start as i64) * 1_000_000;
+        let data = NodeDoc { received_at_us: Some((received_us, received_us)), ..node("a", start as u32 + 1, start, start + 1) };
         let hole = NodeDoc { kind: NodeKind::Hole, raw: None, extents: BTreeMap::new(), ..node("a", start as u32 + 1, start, start + 1) };
         chain::commit(&objects, 1, 0, if start == 700 { &hole } else { &data }).await.expect("commits");
     }
@@ -260,6 +262,8 @@ async fn a_new_view_begins_at_the_indexes_and_reads_nodes_again_when_asked() {
     assert_eq!((view.head(1, 0), view.points(T), view.nodes_len(T)), (Some(total), total - 1, total as usize - 1));
     assert_eq!(view.last_received_ms(1, 0), control.last_received_ms(1, 0));
     assert_eq!(view.holes(&seal(T, 1, SealKind::Closed, &[(1, 0, total)])), [(1, 0, 700, 701)]);
+    let next_week = Window::of_ms(T.start_ms() + 42 * WINDOW_MS);
+    assert!(view.holes(&seal(next_week, 1, SealKind::Closed, &[(1, 0, total)])).is_empty(), "it was over long before that window");
     // Only the newest nodes are there; the others come when they are asked for, beyond a seal or all.
     assert_eq!((view.is_whole(T), view.nodes_of_window(T, None).len()), (false, 10));
     view.recall(&objects, T, Some(&seal(T, 1, SealKind::Closed, &[(1, 0, total - 30)]))).await.expect("reads");

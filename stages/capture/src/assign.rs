@@ -55,8 +55,7 @@ async fn hole(deps: &CaptureDeps, partition: u32, lost: Range<u64>) -> Result<u6
         points: 0,
         envelope_corrupt: 0,
         time_ms: None,
-        // When it was found: what is lost was received before.
-        received_at_us: Some((deps.clock.now_us(), deps.clock.now_us())),
+        received_at_us: None,
         writer: deps.writer.clone(),
         attempt: 0,
     };

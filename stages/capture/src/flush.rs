@@ -51,7 +51,7 @@ pub(crate) async fn flush(deps: Arc<CaptureDeps>, flush: Flush) -> Result<Heads,
             return Ok(restart(&partitions));
         }
     }
-    (deps.flushing)(&orgs);
+    (deps.flushing.0)(&orgs);
     let mut heads = Heads::new();
     for (partition, node) in nodes {
         heads.insert(partition, commit(&deps, partition, &node).await?);

@@ -16,5 +16,5 @@ mod settings;
 mod tests;
 
 pub use error::CaptureError;
-pub use run::{CaptureDeps, FlushTargets, Flushing, run};
+pub use run::{CaptureDeps, FlushTargets, Flushing, OrgWindows, run};
 pub use settings::Settings;

@@ -23,8 +23,18 @@ const STOP_AFTER: Duration = Duration::from_secs(5);
 /// Partition -> offset that the chain should reach at once, because a seal (or a forced flush) waits for it. Only ever grows.
 pub type FlushTargets = BTreeMap<u32, u64>;
 
+/// Orgs and windows that a flush has points of.
+pub type OrgWindows = BTreeSet<(OrgId, Window)>;
+
 /// Told whose points a flush brings, and of which windows.
-pub type Flushing = Arc<dyn Fn(&BTreeSet<(OrgId, Window)>) + Send + Sync>;
+#[derive(Clone)]
+pub struct Flushing(pub Arc<dyn Fn(&OrgWindows) + Send + Sync>);
+
+impl std::fmt::Debug for Flushing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flushing")
+    }
+}
 
 /// What capture needs.
 #[derive(Clone)]

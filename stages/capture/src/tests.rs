@@ -18,7 +18,7 @@ use tailors_store::objects::faulty::{Fault, FaultyStore};
 use tailors_store::{Objects, RetrySettings, chain, routes};
 use tokio::sync::watch;
 
-use crate::{CaptureDeps, CaptureError, FlushTargets, Settings, run};
+use crate::{CaptureDeps, CaptureError, FlushTargets, Flushing, Settings, run};
 
 const PARTITIONS: u32 = 2;
 
@@ -74,7 +74,7 @@ impl Bench {
             seals_waiting: self.targets.subscribe(),
             flushing: {
                 let told = Arc::clone(&self.told);
-                Arc::new(move |orgs| told.lock().expect("not poisoned").extend(orgs))
+                Flushing(Arc::new(move |orgs| told.lock().expect("not poisoned").extend(orgs)))
             },
             accept_holes: false,
         }

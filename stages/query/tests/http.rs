@@ -196,7 +196,7 @@ async fn a_damaged_file_is_an_error_or_a_named_range() {
         let length = bytes.len();
         match part {
             // Behind the header of 32 bytes; in the directory before the trailer of 64; the end gone.
-            "pages" => (40..length - 400).step_by(16).for_each(|at| bytes[at] ^= 1),
+            "pages" => (36..44).for_each(|at| bytes[at] ^= 1),
             "index" => bytes[length - 80] ^= 1,
             _ => bytes.truncate(length / 2),
         }

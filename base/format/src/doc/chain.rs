@@ -83,8 +83,8 @@ impl Document for NodeDoc {
     const FORMAT: &'static str = "node/0";
 }
 
-/// A node as an index says it: [start, next, kind, [[window start in Unix seconds, points]]]; windows in order.
-pub type IndexRow = (u64, u64, NodeKind, Vec<(i64, u64)>);
+/// A node as an index says it: [start, next, kind, earliest received_at us or null, [[window start in Unix seconds, points]]]; windows in order.
+pub type IndexRow = (u64, u64, NodeKind, Option<i64>, Vec<(i64, u64)>);
 
 /// Object `capidx/v1/{epoch}/{partition}/{n}`, dense from 1: 1,024 nodes of a partition. Derived.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]

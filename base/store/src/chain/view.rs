@@ -27,7 +27,7 @@ const FETCH_AHEAD: usize = 32;
 struct Partition {
     head: u64,
     ended: bool,
-    /// Hole nodes, by their start.
+    /// Hole nodes by their start.
     holes: BTreeMap<u64, Hole>,
     /// Greatest received_at of all nodes, Unix microseconds.
     received_max_us: Option<i64>,
@@ -37,12 +37,12 @@ struct Partition {
     pending: Vec<(IndexRow, Option<i64>)>,
 }
 
-/// Offsets without records.
+/// Offsets that are lost.
 #[derive(Clone, Copy, Debug)]
 struct Hole {
     next: u64,
-    /// When it was found, Unix microseconds: what is lost was received before.
-    found_us: Option<i64>,
+    /// When everything in it had been received, Unix microseconds: by then the next record was. `None` while there is none.
+    received_before_us: Option<i64>,
 }
 
 /// The nodes with extents of one window.
@@ -130,12 +130,6 @@ impl ChainView {
         }
         self.partitions.insert((epoch, partition), chain);
         rows.iter().for_each(|row| self.take_row(epoch, partition, row));
-        // Rows don't say when a hole was found; there are few.
-        let holes = self.partitions.get_mut(&(epoch, partition)).into_iter().flat_map(|chain| &mut chain.holes);
-        for (start, hole) in holes {
-            let node = get(objects, epoch, partition, *start).await?;
-            hole.found_us = node.and_then(|node| node.received_at_us).map(|(_, found_us)| found_us);
-        }
         Ok(())
     }
 
@@ -172,13 +166,11 @@ impl ChainView {
                 *points.entry(window).or_default() += extents.iter().map(|extent| extent.3).sum::<u64>();
             }
         }
-        let row: IndexRow = (node.start, node.next, node.kind, points.iter().map(|(window, points)| (window.start_s(), *points)).collect());
+        let windows = points.iter().map(|(window, points)| (window.start_s(), *points)).collect();
+        let row: IndexRow = (node.start, node.next, node.kind, node.received_at_us.map(|(first, _)| first), windows);
         self.take_row(epoch, partition, &row);
         let chain = self.partitions.entry((epoch, partition)).or_default();
-        match chain.holes.get_mut(&node.start) {
-            Some(hole) => hole.found_us = node.received_at_us.map(|(_, found_us)| found_us),
-            None => chain.received_max_us = chain.received_max_us.max(node.received_at_us.map(|(_, max)| max)),
-        }
+        chain.received_max_us = chain.received_max_us.max(node.received_at_us.map(|(_, max)| max));
         chain.pending.push((row, chain.received_max_us));
         let (at, node) = ((epoch, partition, node.start), Arc::new(node));
         for window in points.into_keys() {
@@ -186,7 +178,7 @@ impl ChainView {
         }
     }
 
-    fn take_row(&mut self, epoch: u32, partition: u32, (start, next, kind, windows): &IndexRow) {
+    fn take_row(&mut self, epoch: u32, partition: u32, (start, next, kind, received_us, windows): &IndexRow) {
         for (window_s, points) in windows {
             let Some(window) = Window::starting_at_s(*window_s) else { continue };
             let nodes = self.windows.entry(window).or_default();
@@ -196,8 +188,14 @@ impl ChainView {
         let chain = self.partitions.entry((epoch, partition)).or_default();
         chain.head = *next;
         chain.ended = *kind == NodeKind::End;
+        if let Some(received_us) = received_us {
+            // Holes are few, and those before the last record know their time.
+            for (_, hole) in chain.holes.iter_mut().rev().take_while(|(_, hole)| hole.received_before_us.is_none()) {
+                hole.received_before_us = Some(*received_us);
+            }
+        }
         if *kind == NodeKind::Hole {
-            chain.holes.insert(*start, Hole { next: *next, found_us: None });
+            chain.holes.insert(*start, Hole { next: *next, received_before_us: None });
         }
     }
 
@@ -276,13 +274,13 @@ impl ChainView {
     }
 
     /// Offsets below a seal's ends that are lost and may have held points of its window: hole nodes, and what lay between the end of a stream
-    /// and the seal's end in it (epoch, partition, start, next). A hole that was found long before the window began held none.
+    /// and the seal's end in it (epoch, partition, start, next). A hole that ended long before the window began held none.
     pub fn holes(&self, below: &SealDoc) -> Vec<(u32, u32, u64, u64)> {
         let first_us = below.window.saturating_sub(AHEAD_S_MAX).saturating_mul(1_000_000);
         let mut holes = Vec::new();
         for (epoch, partition, end) in below.all_ends() {
             let Some(chain) = self.partitions.get(&(epoch, partition)) else { continue };
-            let lost = chain.holes.range(..end).filter(|(_, hole)| hole.found_us.is_none_or(|found_us| found_us >= first_us));
+            let lost = chain.holes.range(..end).filter(|(_, hole)| hole.received_before_us.is_none_or(|before_us| before_us >= first_us));
             holes.extend(lost.map(|(start, hole)| (epoch, partition, *start, hole.next)));
             if chain.ended && chain.head < end {
                 holes.push((epoch, partition, chain.head, end));
