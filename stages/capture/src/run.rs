@@ -37,7 +37,7 @@ impl std::fmt::Debug for Flushing {
 }
 
 /// What capture needs.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CaptureDeps {
     /// The log to copy.
     pub log: Arc<dyn Log>,

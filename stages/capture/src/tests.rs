@@ -237,7 +237,7 @@ async fn accepted_damage_of_the_log_becomes_a_hole() {
         writer,
         settings,
         seals_waiting,
-        flushing: Arc::new(|_| {}),
+        flushing: Flushing(Arc::new(|_| {})),
         accept_holes: true,
     };
     let (stop, stopped) = watch::channel(false);
