@@ -14,7 +14,7 @@ mod column;
 mod encode;
 mod index;
 mod labels;
-mod layout;
+pub(crate) mod layout;
 mod pages;
 mod read;
 mod report;
