@@ -420,9 +420,9 @@ fn commands_say_at_once_what_is_wrong() {
     }
     assert!(started.elapsed() < Duration::from_secs(20), "a server that was never there is not waited for");
     let generate = |more: &[&str]| run(&[&["generate", "--class", "counters", "--series", "1", "--start", "1700000000"], more].concat());
-    for bad in [&["--step", "0"][..], &["--seconds", "0"], &["--out", &path("x.txt")]] {
-        let out = path("never.csv");
-        let refused = generate(&[bad, if bad[0] == "--out" { &[] } else { &["--out", &out] }].concat());
+    let (never, text) = (path("never.csv"), path("x.txt"));
+    for bad in [["--step", "0", "--out", &never], ["--seconds", "0", "--out", &never], ["--step", "1", "--out", &text]] {
+        let refused = generate(&bad);
         assert_eq!(refused.code, 2, "{bad:?}: {refused:?}");
     }
     let out = path("three.csv");
@@ -465,8 +465,8 @@ fn one_process_per_directory_and_commands_without_it() {
     mixed.insert(0, "1600000000,e2e.mixed,,1".to_owned());
     let mixed_csv = temp.path().join("mixed.csv");
     write_csv(&mixed_csv, &mixed);
-    let shift = "2023-08-21T05:13:20Z";
-    let sent = server.run(&["import", mixed_csv.to_str().expect("UTF-8"), "--at", shift]);
+    let first = (AT_S - 100_000_000).to_string();
+    let sent = server.run(&["import", mixed_csv.to_str().expect("UTF-8"), "--at", &first]);
     assert!(sent.code == 1 && sent.err.contains("TLR-1301") && sent.out.trim() == "sent 13 points, accepted 12", "{sent:?}");
     // The window still runs: there are points, and no seal.
     let unsealed = server.run(&["build", "--window", OPEN_WINDOW]);
