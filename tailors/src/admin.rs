@@ -49,6 +49,9 @@ pub(crate) async fn create_key(objects: &Objects, request: &KeyRequest, now_ms: 
     if request.scopes.contains(&Scope::Admin) && request.org.is_some() {
         return Err(Failure::usage("an admin key belongs to no org; admin routes name the org"));
     }
+    if let Some(expires_ms) = request.expires_ms.filter(|expires_ms| *expires_ms <= now_ms) {
+        return Err(Failure::usage(format!("{} is over: a key that expires then would never work", rfc3339(expires_ms))));
+    }
     let new = NewKey { org: request.org.map(OrgId), scopes: request.scopes.clone(), expires_ms: request.expires_ms };
     let (id, text) = auth::create_key(objects, &new, now_ms, &random()?).await?;
     Ok((id, text.expose().to_owned()))

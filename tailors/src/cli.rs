@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// Exit codes, shown below `--help`.
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 the answer is no (verify found a difference, build found no seal) · 2 wrong arguments or settings \
-                          · 3 store, log or server can't be reached or is damaged · 4 the data directory is in use · 5 an fsync failed";
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 the answer is no (verify found a difference, build found no seal, import had points refused) \
+                          · 2 wrong arguments, settings, key or query · 3 store, log or server can't be reached or is damaged · 4 the data directory is in use · 5 an fsync failed";
 
 #[derive(Parser, Debug)]
 #[command(name = "tailors", version, about = "Keeps every metric point at one-second resolution on your own object storage", after_help = EXIT_CODES)]
@@ -25,6 +25,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: tailors up --data ./data --set build.cores=2")]
     Up(Up),
     /// Makes, lists and revokes API keys.
+    #[command(after_help = "Example: tailors key create --org 1 --scope write,query --data ./data")]
     Key {
         #[command(subcommand)]
         command: KeyCommand,
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: tailors query 'sum by (cpu) (rate(system_cpu_user[1m]))' --start -1h --end now --step 10s")]
     Query(Query),
     /// Windows x shards: captured to, seal, generation, points, duplicates, bytes per point.
+    #[command(after_help = "Example: tailors status --data ./data --json")]
     Status {
         #[command(flatten)]
         target: Target,
@@ -69,12 +71,13 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Writes seeded synthetic data, which is its own truth.
     #[command(
-        after_help = "Classes: hosts containers counters gauges mantissa mix\nExample: tailors generate --class hosts --seed 1 --out points.csv.zst"
+        after_help = "Classes: hosts containers counters gauges mantissa mix month fleet\nExample: tailors generate --class hosts --seed 1 --out points.csv.zst"
     )]
     Generate(Generate),
     /// Checks whether an object store keeps the promises the commit protocol needs.
+    #[command(after_help = "Example: tailors doctor --store data/store")]
     Doctor {
-        /// A directory.
+        /// A directory that is there.
         #[arg(long)]
         store: String,
     },
@@ -88,7 +91,7 @@ pub(crate) struct Up {
     /// Address to listen on.
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
-    /// Settings file.
+    /// Settings file; without it DIR/tailors.toml, if there is one.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
     /// One setting, e.g. build.enabled=false; may be given again.
@@ -140,15 +143,17 @@ pub(crate) enum KeyCommand {
         expires: Option<String>,
     },
     /// Lists keys without their text.
+    #[command(after_help = "Example: tailors key list --data ./data")]
     List {
         #[command(flatten)]
         target: Target,
     },
     /// Revokes a key within 30 s.
+    #[command(after_help = "Example: tailors key revoke 0123456789ab --data ./data")]
     Revoke {
         #[command(flatten)]
         target: Target,
-        /// Id as `list` shows it.
+        /// Id as `list` shows it, or the key.
         id: String,
     },
 }
@@ -226,20 +231,20 @@ pub(crate) struct Verify {
 
 #[derive(Args, Debug)]
 pub(crate) struct Generate {
-    /// hosts, containers, counters, gauges, mantissa or mix.
+    /// hosts, containers, counters, gauges, mantissa, mix, month or fleet.
     #[arg(long)]
     pub(crate) class: String,
     /// Equal seeds give equal data.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Series.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) series: u32,
     /// Seconds covered.
-    #[arg(long, default_value_t = 3_600)]
+    #[arg(long, default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
     /// Seconds between points.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) step: u32,
     /// First second; default the full hour before now.
     #[arg(long, allow_hyphen_values = true)]

@@ -1,8 +1,14 @@
 //! The command line's side of HTTP: keys added, errors read out, restarts of the server ridden out.
+//!
+//! A server that was never reached is no restart: the first connection that fails ends the command at once.
 
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -10,6 +16,10 @@ use crate::exit::Failure;
 
 /// How long a command waits for a server that went away, milliseconds.
 const AWAY_MS_MAX: u64 = 120_000;
+/// How long it waits without a word, milliseconds.
+const SILENT_MS_MAX: u64 = 3_000;
+/// How long a connection may take to open, seconds.
+const CONNECT_S_MAX: u64 = 10;
 
 /// A server and a key for it.
 #[derive(Clone)]
@@ -17,12 +27,15 @@ pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
     key: String,
+    reached: Arc<AtomicBool>,
 }
 
 /// What a request brought.
 pub(crate) struct Answer {
     /// Status.
     pub(crate) status: StatusCode,
+    /// Headers.
+    pub(crate) headers: HeaderMap,
     /// Body.
     pub(crate) body: Bytes,
 }
@@ -40,7 +53,9 @@ impl Answer {
             let said = serde_json::from_slice::<Value>(&self.body).ok().and_then(|body| Some(body["error"].as_str()?.to_owned()));
             match (self.status, said) {
                 (StatusCode::CONFLICT, Some(said)) => return Err(Failure::no(said)),
-                (StatusCode::BAD_REQUEST, Some(said)) => return Err(Failure::usage(said)),
+                (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(said)) => {
+                    return Err(Failure::usage(said));
+                }
                 _ => {}
             }
             return Err(Failure::unavailable(format!("the server answers {}: {}", self.status, self.text())));
@@ -52,15 +67,25 @@ impl Answer {
 impl Client {
     /// A client of `url`, e.g. `http://127.0.0.1:7878`.
     pub(crate) fn new(url: &str, key: &str) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(600)).build();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
+            .timeout(Duration::from_secs(600))
+            .build();
         let http = http.map_err(|error| Failure::unavailable(error.to_string()))?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: key.to_owned() })
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), reached: Arc::default() })
     }
 
-    /// One request; waits for a server that is away, and for one that answers 503 or 429.
+    /// Whether the server ever answered.
+    pub(crate) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// One request; waits for a server that went away, and for one that asks to come again (503 or 429 with `Retry-After`).
     pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer, Failure> {
         let mut waited_ms = 0;
         let mut pause_ms = 100;
+        let mut said = false;
         loop {
             let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(&self.key).body(body.clone());
             for (name, value) in headers {
@@ -68,18 +93,28 @@ impl Client {
             }
             let problem = match request.send().await {
                 Ok(response) => {
-                    let status = response.status();
-                    let body = response.bytes().await;
-                    match body {
-                        Ok(body) if !matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
-                            return Ok(Answer { status, body });
-                        }
+                    self.reached.store(true, Ordering::Relaxed);
+                    let (status, headers) = (response.status(), response.headers().clone());
+                    let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+                    match response.bytes().await {
+                        Ok(body) if !(again && headers.contains_key(RETRY_AFTER)) => return Ok(Answer { status, headers, body }),
                         Ok(body) => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]).trim()),
-                        Err(error) => error.to_string(),
+                        Err(error) => root(&error),
                     }
                 }
-                Err(error) => error.to_string(),
+                Err(error) if error.is_connect() && !self.was_reached() => {
+                    return Err(Failure::unavailable(format!(
+                        "{} can't be reached: {}; does `tailors up` run there?",
+                        self.url,
+                        root(&error)
+                    )));
+                }
+                Err(error) => root(&error),
             };
+            if waited_ms >= SILENT_MS_MAX && !said {
+                eprintln!("tailors: {} does not answer ({problem}); waiting for it, at most {} s", self.url, AWAY_MS_MAX / 1_000);
+                said = true;
+            }
             if waited_ms >= AWAY_MS_MAX {
                 return Err(Failure::unavailable(format!("{} does not answer for {} s: {problem}", self.url, waited_ms / 1_000)));
             }
@@ -100,6 +135,11 @@ impl Client {
     pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.send(Method::POST, path, &[("content-type", "application/json")], Bytes::from(body.to_string())).await?.json()
     }
+}
+
+/// What an error comes down to; those around it only repeat the address.
+fn root(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
 }
 
 /// Percent-encodes everything but unreserved characters.

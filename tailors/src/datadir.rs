@@ -1,4 +1,4 @@
-//! `DIR/{lock, client.json, clock.json, settings.toml, imports/, log/, spill/, store/}`: who may use it, and where its parts lie.
+//! `DIR/{lock, client.json, clock.json, settings.toml, tailors.toml, imports/, log/, spill/, store/}`: who may use it, and where its parts lie.
 //!
 //! The lock is an advisory `flock` that dies with its holder: whoever gets it knows that the old process is gone. `client.json` is 0600 and holds the
 //! only usable keys on disk.
@@ -96,6 +96,19 @@ impl DataDir {
     /// State of an import, by hash of its file.
     pub(crate) fn import_state(&self, file_hash: &str) -> PathBuf {
         self.0.join("imports").join(file_hash)
+    }
+
+    /// Keeps the shift of an import, milliseconds; none forgets it.
+    pub(crate) fn keep_shift(&self, file_hash: &str, shift_ms: Option<i64>) -> Result<(), Failure> {
+        match shift_ms {
+            Some(shift_ms) => self.replace(&format!("imports/{file_hash}"), shift_ms.to_string().as_bytes()),
+            None => Ok(std::fs::remove_file(self.import_state(file_hash))?),
+        }
+    }
+
+    /// `DIR/tailors.toml`, if somebody put one there.
+    pub(crate) fn settings_file(&self) -> Option<PathBuf> {
+        Some(self.0.join("tailors.toml")).filter(|path| path.is_file())
     }
 
     /// Whether `up` was ever started here.

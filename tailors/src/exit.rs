@@ -1,4 +1,4 @@
-//! Exit codes: what a script may rely on. Documented in `--help` and docs/cli.md.
+//! Exit codes: what a script may rely on. Documented in `--help`.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ pub(crate) enum Exit {
     Ok,
     /// The answer is no: verify found a difference, build found points without a seal, doctor found a broken promise.
     No,
-    /// Wrong arguments or settings (clap uses the same number).
+    /// Wrong arguments, settings, key or query (clap uses the same number).
     Usage,
     /// The store, the log or the server could not be reached or is damaged.
     Unavailable,

@@ -177,6 +177,14 @@ async fn open_log(
     };
     let log =
         EmbeddedLogSettings { partitions: settings.log.partitions, fsync, accept_damage: settings.log.accept_damage, ..Default::default() };
+    let mut had = settings.log.partitions;
+    while chain::genesis(objects, epoch, had).await?.is_some() {
+        had += 1;
+    }
+    if had > settings.log.partitions {
+        let (asked, path) = (settings.log.partitions, dir.path().display());
+        return Err(Failure::usage(format!("TLR-4008: log.partitions is {asked}, and {path} has {had}; they may grow, never shrink")));
+    }
     let mut heads = Vec::new();
     for partition in 0..settings.log.partitions {
         let genesis = chain::ensure_genesis(objects, epoch, partition, 0, writer).await?;

@@ -27,7 +27,9 @@ use crate::time::{parse_ms, rfc3339};
 const STOP_S_MAX: u64 = 10;
 
 pub(crate) async fn run(up: Up) -> Result<(), Failure> {
-    let mut settings = settings::load(up.config.as_deref(), std::env::vars(), &up.sets)?;
+    let dir = DataDir::new(&up.data);
+    let file = up.config.clone().or_else(|| dir.settings_file());
+    let mut settings = settings::load(file.as_deref(), std::env::vars(), &up.sets)?;
     if let Some(listen) = up.listen {
         settings.server.listen = listen;
     }
@@ -40,15 +42,15 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
             "TLR-4004: {listen} is not loopback and there is no TLS yet; keys would travel in the clear. Add --insecure-listen to accept that"
         )));
     }
-    let dir = DataDir::new(&up.data);
     make_durable_dir(dir.path())?;
     let lock = dir.lock()?;
     let clock = clock_of(&dir, up.now.as_deref())?;
     let listener = TcpListener::bind(listen).await.map_err(|error| Failure::unavailable(format!("{listen}: {error}")))?;
     let listen = listener.local_addr()?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| Failure::unavailable(error.to_string()))?;
-    dir.keep_settings(&settings.to_keep()?)?;
     let node = Arc::new(Node::open(&dir, lock, settings.clone(), clock).await?);
+    // Only now: settings that a store refuses must not become those of commands that run without `up`.
+    dir.keep_settings(&settings.to_keep()?)?;
     write_client_file(&dir, &node, listen).await?;
     let (stop, stopped) = watch::channel(false);
     let mut roles = JoinSet::new();

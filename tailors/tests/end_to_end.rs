@@ -3,9 +3,10 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -104,6 +105,67 @@ fn a_point_travels_the_whole_way() {
     assert_eq!((&row["points"], &row["duplicates"], &row["late"]), (&json!(total), &json!(total), &json!(total)), "{row}");
     assert_eq!((&row["seal"]["kind"], &row["generation"]), (&json!("late"), &json!(2)), "{row}");
     answers_equal_the_file(&server);
+    a_refused_import_changes_no_kept_shift(&server, file, total);
+    every_file_can_be_looked_into_and_damage_is_seen(&server, temp.path());
+}
+
+fn a_refused_import_changes_no_kept_shift(server: &Server, file: &str, total: u64) {
+    // The last import was sent as AT. Older than ten days is refused whole without the backfill key.
+    let refused = server.run(&["import", file, "--at", "2026-01-01T00:00:00Z"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("after 0 accepted points") && refused.err.contains("none of the request is stored"), "{refused:?}");
+    let joined = server.run(&["verify", "--truth", file]);
+    assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
+    assert!(joined.out.contains(&format!("joined {total} points")), "{joined:?}");
+}
+
+/// All files below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    entries.into_iter().flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+fn every_file_can_be_looked_into_and_damage_is_seen(server: &Server, temp: &Path) {
+    let inspect = |path: &Path| run(&["inspect", path.to_str().expect("UTF-8")]);
+    let mut kinds = BTreeMap::new();
+    let mut files = files_below(&server.dir.join("store"));
+    files.extend(files_below(&server.dir.join("log")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "tlog")));
+    for path in &files {
+        let shown = inspect(path);
+        assert_eq!(shown.code, 0, "{}: {shown:?}", path.display());
+        let kind = shown.out.split([',', ' ', '\n']).next().unwrap_or_default().to_owned();
+        kinds.entry(kind).or_insert_with(|| path.clone());
+    }
+    let mut seed = 0x1a2b;
+    for (kind, path) in ["chunk", "raw", "log", "{"].map(|kind| (kind, kinds.get(kind).unwrap_or_else(|| panic!("no {kind} in {kinds:?}"))))
+    {
+        let bytes = std::fs::read(path).expect("reads");
+        // The rest of a segment is allocated space.
+        let used = bytes.iter().rposition(|byte| *byte != 0).expect("not empty") as u64;
+        for round in 0..4 {
+            let mut flipped = bytes.clone();
+            // Frames of a segment that no later marker vouches for are a torn tail, no damage.
+            let span = if kind == "log" { used / 2 } else { used };
+            flipped[(next(&mut seed) % span) as usize] ^= 1 << (next(&mut seed) % 8);
+            // At the same place in another directory: checksums cover keys.
+            let copy = temp.join(format!("flipped-{round}")).join(path.strip_prefix(&server.dir).expect("below"));
+            std::fs::create_dir_all(copy.parent().expect("a directory")).expect("makes");
+            std::fs::write(&copy, &flipped).expect("writes");
+            let shown = inspect(&copy);
+            assert_eq!((shown.code, shown.out.as_str()), (3, ""), "{kind}: {shown:?}");
+        }
+        let renamed = temp.join("renamed");
+        std::fs::write(&renamed, &bytes).expect("writes");
+        let (shown, expected) = (inspect(&renamed), if kind == "{" { 3 } else { 0 });
+        assert_eq!(shown.code, expected, "{kind} under another name: {shown:?}");
+    }
+    let keys = inspect(&server.dir.join("client.json"));
+    assert!(keys.code == 2 && !keys.err.contains("tlr_") && keys.out.is_empty(), "{keys:?}");
+    for (name, bytes) in [("empty", &b""[..]), ("other.json", b"{\"a\":1}"), ("keys", b"{\"admin_key\":\"tlr_x\"}")] {
+        std::fs::write(temp.join(name), bytes).expect("writes");
+        let shown = inspect(&temp.join(name));
+        assert!(shown.code == 3 && shown.out.is_empty(), "{name}: {shown:?}");
+    }
 }
 
 fn answers_equal_the_file(server: &Server) {
@@ -275,14 +337,13 @@ fn bad_input_has_its_status_and_never_fails_the_good() {
         let reply = server.write(key, &good);
         assert_eq!((reply.status, &reply.text()[..8]), (403, "TLR-1103"));
     }
-    let reply = server.http("GET", "/api/v1/query?query=1", &[("authorization", "Bearer nonsense")], b"");
-    assert!(reply.status == 401 && reply.text().contains("TLR-1102"), "{}", reply.text());
     let bearer = format!("Bearer {}", server.key);
     let reply = server.http("GET", "/api/admin/v1/status", &[("authorization", &bearer)], b"");
     assert!(reply.status == 403 && reply.text().contains("TLR-1103"), "{}", reply.text());
     for (method, path) in [("GET", "/api/v1/write"), ("PUT", "/api/v2/series"), ("POST", "/api/v1/validate"), ("DELETE", "/api/v1/query")] {
         assert_eq!(server.http(method, path, &[("authorization", &bearer)], b"").status, 405, "{method} {path}");
     }
+    routes_refuse_with_an_id(&server, &bearer);
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     (0..200).for_each(|_| bomb.write_all(&[b' '; 1 << 20]).expect("zips"));
     let headers = [("dd-api-key", server.key.as_str()), ("content-type", "application/json"), ("content-encoding", "gzip")];
@@ -307,6 +368,8 @@ fn bad_input_has_its_status_and_never_fails_the_good() {
     for id in ["TLR-1301", "TLR-1302", "TLR-1309", "TLR-1308"] {
         assert!(reply.text().contains(id), "{id} in {}", reply.text());
     }
+    assert!(reply.text().contains("the others are stored"), "{}", reply.text());
+    assert!(reply.head.contains("x-prometheus-remote-write-samples-written: 2"), "{}", reply.head);
     let point = |text: &str, value: f64| format!("{{\"timestamp\":{text},\"value\":{value}}}");
     let points = [point(&AT_S.to_string(), 3.5), point("\"soon\"", 1.0), point("-5", 1.0)].join(",");
     let mut body = String::new();
@@ -326,6 +389,95 @@ fn bad_input_has_its_status_and_never_fails_the_good() {
     assert_eq!((&row["points"], &row["duplicates"], &row["corrupt"]), (&json!(3), &json!(1), &json!(0)), "{row}");
 }
 
+/// Verb, path, headers, body; status and a part of the text of the reply.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
+fn routes_refuse_with_an_id(server: &Server, bearer: &str) {
+    let admin = format!("Bearer {}", server.admin_key);
+    let json = ("content-type", "application/json");
+    let cases: [Case<'_>; 12] = [
+        ("GET", "/nowhere", &[], b"", 404, "TLR-1006: nothing answers GET /nowhere\n"),
+        ("GET", "/api/v1/nowhere", &[], b"", 404, "\"error\":\"TLR-1006"),
+        ("POST", "/api/v2/nowhere", &[], b"", 404, "{\"errors\":[\"TLR-1006"),
+        ("POST", "/api/v1/check_run", &[("dd-api-key", "x")], b"", 404, "{\"errors\":[\"TLR-1006"),
+        ("DELETE", "/api/v1/query", &[("authorization", bearer)], b"", 405, "\"error\":\"TLR-1005"),
+        ("PUT", "/api/admin/v1/seal", &[("authorization", &admin)], b"", 405, "\"error\":\"TLR-1005"),
+        ("POST", "/metrics", &[], b"", 405, "TLR-1005"),
+        ("POST", "/api/admin/v1/seal", &[("authorization", &admin)], b"{}", 415, "\"error\":\"TLR-1007"),
+        ("POST", "/api/admin/v1/seal", &[("authorization", &admin), json], b"{\"a\":1}", 422, "\"error\":\"TLR-1007"),
+        ("POST", "/api/admin/v1/seal", &[("authorization", &admin), json], b"{", 400, "\"error\":\"TLR-1007"),
+        ("GET", "/api/admin/v1/jobs?limit=x", &[("authorization", &admin)], b"", 400, "\"error\":\"TLR-1007"),
+        ("DELETE", "/api/admin/v1/keys/0123456789ab", &[("authorization", &admin)], b"", 409, "\"error\":\"TLR-1008"),
+    ];
+    for (method, path, headers, body, status, text) in cases {
+        let reply = server.http(method, path, headers, body);
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
+        assert!(reply.text().contains(text), "{method} {path}: {}", reply.text());
+        assert_eq!(reply.head.contains("\r\nallow: "), status == 405, "{method} {path}: {}", reply.head);
+    }
+    // One text per id, whoever refuses; a challenge with every 401.
+    for (path, key, status, text) in [
+        ("/api/v1/query?query=1", "", 401, "TLR-1101: no API key; send it as"),
+        ("/api/v1/write", "", 401, "TLR-1101: no API key; send it as"),
+        ("/api/v1/query?query=1", "nonsense", 401, "TLR-1102: the API key is unknown, revoked or expired"),
+        ("/api/v1/write", "nonsense", 401, "TLR-1102: the API key is unknown, revoked or expired"),
+        ("/api/v1/query?query=1", &server.admin_key, 403, "TLR-1103: the API key lacks the scope `query`"),
+        ("/api/v1/write", &server.admin_key, 403, "TLR-1103: the API key lacks the scope `write`"),
+        ("/api/admin/v1/seal", &server.key, 403, "TLR-1103: the API key lacks the scope `admin`"),
+    ] {
+        let bearer = format!("Bearer {key}");
+        let headers: &[_] = if key.is_empty() { &[] } else { &[("authorization", bearer.as_str())] };
+        let reply = server.http("POST", path, headers, b"");
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+        assert!(reply.text().contains(text), "{path}: {}", reply.text());
+        assert_eq!(reply.head.contains("www-authenticate: bearer realm=\"tailors\""), status == 401, "{path}: {}", reply.head);
+    }
+    let metrics = server.http("GET", "/metrics", &[], b"").text();
+    for line in [
+        "tailors_intake_refused_requests_total{org=\"none\",reason=\"scope\"} ",
+        "tailors_refused_requests_total{routes=\"query\",org=\"none\",reason=\"scope\"} 1",
+        "tailors_refused_requests_total{routes=\"query\",org=\"\",reason=\"no_key\"} 1",
+        "tailors_refused_requests_total{routes=\"admin\",org=\"1\",reason=\"scope\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line} in\n{metrics}");
+    }
+    assert!(!metrics.contains("org=\"0\""), "an admin key is not org 0");
+}
+
+#[test]
+fn commands_say_at_once_what_is_wrong() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let path = |name: &str| temp.path().join(name).to_str().expect("UTF-8").to_owned();
+    let started = std::time::Instant::now();
+    for command in [&["status"][..], &["query", "1"], &["seal", "--window", CLOSED_WINDOW]] {
+        let refused = run(&[command, &["--url", "http://127.0.0.1:1", "--key", "x"]].concat());
+        assert!(refused.code == 3 && refused.err.contains("can't be reached"), "{command:?}: {refused:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "a server that was never there is not waited for");
+    let generate = |more: &[&str]| run(&[&["generate", "--class", "counters", "--series", "1", "--start", "1700000000"], more].concat());
+    let (never, text) = (path("never.csv"), path("x.txt"));
+    for bad in [["--step", "0", "--out", &never], ["--seconds", "0", "--out", &never], ["--step", "1", "--out", &text]] {
+        let refused = generate(&bad);
+        assert_eq!(refused.code, 2, "{bad:?}: {refused:?}");
+    }
+    let out = path("three.csv");
+    generate(&["--seconds", "5", "--step", "2", "--out", &out]).ok();
+    let times: Vec<String> = std::fs::read_to_string(&out).expect("rows").lines().skip(1).map(|row| row[..10].to_owned()).collect();
+    assert_eq!(times, ["1700000000", "1700000002", "1700000004"]);
+
+    let store = path("store");
+    assert_eq!(run(&["doctor", "--store", &store]).code, 2, "there is no such directory");
+    assert!(!Path::new(&store).exists(), "and none is made");
+    std::fs::create_dir(&store).expect("makes");
+    run(&["doctor", "--store", &store]).ok();
+    assert_eq!(std::fs::read_dir(&store).expect("a directory").count(), 0, "nothing is left");
+    for (name, text) in [("empty.csv", "timestamp,metric,tags,value\n"), ("empty.rw", "")] {
+        std::fs::write(path(name), text).expect("writes");
+        let joined = run(&["verify", "--truth", &path(name), "--store", &store]);
+        assert!(joined.code == 2 && joined.err.contains("holds no points"), "{name}: {joined:?}");
+    }
+}
+
 #[test]
 fn one_process_per_directory_and_commands_without_it() {
     let temp = tempfile::tempdir().expect("temp dir");
@@ -337,10 +489,20 @@ fn one_process_per_directory_and_commands_without_it() {
     let second = run(&["up", "--data", path, "--listen", "127.0.0.1:0"]);
     assert_eq!(second.code, 4, "{second:?}");
     assert!(second.err.contains("TLR-4001"), "{second:?}");
+    queries_end_as_documented(&server);
     let csv = temp.path().join("points.csv");
     write_csv(&csv, &hand_made());
     let file = csv.to_str().expect("UTF-8");
     server.run(&["import", file, "--at", AT_OPEN]).ok();
+    // A request of which some points are refused: the others are stored, and the import goes on.
+    let mut mixed = hand_made();
+    mixed.truncate(12);
+    mixed.insert(0, "1600000000,e2e.mixed,,1".to_owned());
+    let mixed_csv = temp.path().join("mixed.csv");
+    write_csv(&mixed_csv, &mixed);
+    let first = (AT_S - 100_000_000).to_string();
+    let sent = server.run(&["import", mixed_csv.to_str().expect("UTF-8"), "--at", &first]);
+    assert!(sent.code == 1 && sent.err.contains("TLR-1301") && sent.out.trim() == "sent 13 points, accepted 12", "{sent:?}");
     // The window still runs: there are points, and no seal.
     let unsealed = server.run(&["build", "--window", OPEN_WINDOW]);
     assert_eq!(unsealed.code, 1, "{unsealed:?}");
@@ -359,7 +521,15 @@ fn one_process_per_directory_and_commands_without_it() {
     assert!(key.starts_with("tlr_") && key.trim().lines().count() == 1, "the key alone");
     let listed = server.run(&["key", "list"]).ok();
     assert!(listed.contains(&key[4..16]), "{listed}");
-    server.run(&["key", "revoke", &key[4..16]]).ok();
+    assert!(server.run(&["key", "revoke", key.trim()]).ok().contains(&format!("revoked {}\n", &key[4..16])), "as it was copied");
+    let expired = server.run(&["key", "create", "--org", "1", "--expires", "2020-01-01T00:00:00Z"]);
+    assert_eq!(expired.code, 2, "{expired:?}");
+    let shrunk = server.run(&["up", "--listen", "127.0.0.1:0", "--set", "log.partitions=1"]);
+    assert!(shrunk.code == 2 && shrunk.err.contains("TLR-4008: log.partitions is 1") && shrunk.err.contains(" has 4"), "{shrunk:?}");
+    std::fs::write(data.join("tailors.toml"), "[log]\nfsyncc = 'never'\n").expect("writes");
+    let own = server.run(&["up", "--listen", "127.0.0.1:0"]);
+    assert!(own.code == 2 && own.err.contains("TLR-4002: setting log.fsyncc"), "DIR/tailors.toml is read: {own:?}");
+    std::fs::remove_file(data.join("tailors.toml")).expect("removes");
     assert_eq!(server.status_of(OPEN_WINDOW)["seal"]["kind"], "hand");
     server.run(&["build", "--window", OPEN_WINDOW]).ok();
     assert_eq!(server.status_of(OPEN_WINDOW)["state"], "built");
@@ -371,6 +541,22 @@ fn one_process_per_directory_and_commands_without_it() {
     assert_eq!((joined.code, joined.last_line()), (0, EXACT), "{joined:?}");
     server.restart();
     assert_eq!(server.write(key.trim(), b"").status, 401, "a revoked key");
+}
+
+fn queries_end_as_documented(server: &Server) {
+    for (arguments, code) in [
+        (&["sum("][..], 2),
+        (&["1", "--start", "now", "--end", "-1h"], 2),
+        (&["1", "--step", "0"], 2),
+        (&["info(up)"], 2),
+        (&["1", "--key", "nonsense"], 2),
+        (&["1", "--start", "-10m", "--step", "1m30s"], 0),
+        (&["0/0", "--start", "-10m"], 0),
+    ] {
+        let ended = server.run(&[&["query"], arguments].concat());
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(!ended.out.contains("inf"), "{ended:?}");
+    }
 }
 
 /// A small file system that the test may fill; unmounted when dropped.

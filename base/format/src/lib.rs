@@ -12,5 +12,6 @@ pub mod key;
 pub mod payload;
 mod pieces;
 pub mod raw;
+pub mod sniff;
 
 pub use error::FormatError;

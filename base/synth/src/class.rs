@@ -163,7 +163,8 @@ fn of_mix(index: u32) -> Option<Class> {
 
 fn filled(spec: &Spec, metric: String, tags: Vec<(String, String)>, shape: Shape, mut rng: ChaCha8Rng, points: Option<u32>) -> SynthSeries {
     let step = spec.step_s.max(1);
-    let steps = spec.seconds / step;
+    // A step that begins inside the seconds asked for is one of them.
+    let steps = spec.seconds.div_ceil(step);
     let count = points.unwrap_or(steps).min(steps);
     let first = if count < steps { rng.random_range(0..=steps - count) } else { 0 };
     let mut values = Values::new(shape, rng);

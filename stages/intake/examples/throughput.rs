@@ -20,7 +20,7 @@ struct Anyone;
 #[async_trait]
 impl Authorizer for Anyone {
     async fn authorize(&self, _key: &str, _now_ms: i64) -> Result<Option<Principal>, Unavailable> {
-        Ok(Some(Principal { org: OrgId(1), scopes: vec![Scope::Write] }))
+        Ok(Some(Principal { org: Some(OrgId(1)), scopes: vec![Scope::Write] }))
     }
 }
 

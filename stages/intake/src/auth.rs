@@ -12,16 +12,16 @@ pub use tailors_format::doc::Scope;
 /// What a valid key stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
-    /// Tenant. A key without an org (admin) has no scope `write` or `backfill`, so the intake never uses its org.
-    pub org: OrgId,
+    /// Tenant; none for an admin key, which can't send.
+    pub org: Option<OrgId>,
     /// What it may do.
     pub scopes: Vec<Scope>,
 }
 
 impl Principal {
-    /// Whether points may be sent: `backfill` includes `write`.
-    pub fn may_write(&self) -> bool {
-        self.scopes.contains(&Scope::Write) || self.may_backfill()
+    /// The org that points may be sent for: `backfill` includes `write`.
+    pub fn may_write(&self) -> Option<OrgId> {
+        self.org.filter(|_| self.scopes.contains(&Scope::Write) || self.may_backfill())
     }
 
     /// Whether points of any age down to retention may be sent.

@@ -7,6 +7,7 @@ use metrics::counter;
 
 use tailors_model::OrgId;
 
+use crate::auth::Principal;
 use crate::refusal::{Cause, Refused};
 
 /// A snapshot of the counters.
@@ -16,8 +17,34 @@ pub struct Counts {
     pub points: BTreeMap<OrgId, u64>,
     /// Refused points per org and reason name, of requests that were answered for good.
     pub refused_points: BTreeMap<(OrgId, &'static str), u64>,
-    /// Requests turned away whole, per org (none before a key is known) and cause name.
+    /// Requests turned away whole, per org (none before a key is known, and of a key without one) and cause name.
     pub refused_requests: BTreeMap<(Option<OrgId>, &'static str), u64>,
+}
+
+/// Whose request it is, as far as its key says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Whose {
+    /// No key, or one that is not known.
+    Unknown,
+    /// A key without an org: an admin's.
+    NoOrg,
+    /// An org's.
+    Org(OrgId),
+}
+
+impl Whose {
+    pub(crate) fn of(principal: &Principal) -> Self {
+        principal.org.map_or(Self::NoOrg, Self::Org)
+    }
+
+    /// As the label `org` of a metric: numbers are orgs, org 0 among them.
+    fn label(self) -> String {
+        match self {
+            Self::Unknown => String::new(),
+            Self::NoOrg => "none".to_owned(),
+            Self::Org(org) => org.to_string(),
+        }
+    }
 }
 
 /// The counters of one intake.
@@ -39,16 +66,28 @@ impl Counters {
     }
 
     /// A request was turned away.
-    pub(crate) fn turned_away(&self, org: Option<OrgId>, cause: Cause) {
+    pub(crate) fn turned_away(&self, whose: Whose, cause: Cause) {
         let name = cause.id_name().1;
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let org = if let Whose::Org(org) = whose { Some(org) } else { None };
         *counts.refused_requests.entry((org, name)).or_default() += 1;
-        let label = org.map_or_else(String::new, |org| org.to_string());
-        counter!("tailors_intake_refused_requests_total", "org" => label, "reason" => name).increment(1);
+        counter!("tailors_intake_refused_requests_total", "org" => whose.label(), "reason" => name).increment(1);
     }
 
     /// The numbers now.
     pub(crate) fn snapshot(&self) -> Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_key_is_not_org_0() {
+        let labels = [None, Some(OrgId(0)), Some(OrgId(7))].map(|org| Whose::of(&Principal { org, scopes: Vec::new() }).label());
+        assert_eq!(labels, ["none", "0", "7"]);
+        assert_eq!(Whose::Unknown.label(), "");
     }
 }

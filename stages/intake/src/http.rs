@@ -6,21 +6,25 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::StreamExt;
 
-use tailors_model::OrgId;
 use tailors_model::limits::REQUEST_HEADER_BYTES_MAX;
 
 use crate::auth::key_of;
+use crate::counters::Whose;
 use crate::decode::Protocol;
 use crate::decompress::Encoding;
 use crate::refusal::{Cause, Refusal, shown};
 use crate::run::{Arrived, Intake, Taken};
 
+/// Header with the points that a request refused in part had stored, as remote write 2.0 names it.
+pub const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+/// What `WWW-Authenticate` of a 401 offers.
+pub const CHALLENGES: [&str; 2] = ["Bearer realm=\"tailors\"", "Basic realm=\"tailors\""];
 /// Bytes of a refused body that are read and thrown away, so that its sender sees the reply and not a broken connection.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 
@@ -45,19 +49,19 @@ async fn datadog_series(State(intake): State<Arc<Intake>>, request: Request) -> 
 
 async fn datadog_validate(State(intake): State<Arc<Intake>>, request: Request) -> Response {
     let key = key_of(request.headers(), request.uri(), true);
-    let (org, result) = match intake.authorize(key).await {
-        Ok(principal) => (Some(principal.org), intake.may_write(&principal)),
-        Err(refusal) => (None, Err(refusal)),
+    let (whose, result) = match intake.authorize(key).await {
+        Ok(principal) => (Whose::of(&principal), intake.may_write(&principal)),
+        Err(refusal) => (Whose::Unknown, Err(refusal)),
     };
     match result {
-        Ok(()) => reply(StatusCode::OK, "application/json", r#"{"valid":true}"#.to_owned()),
-        Err(refusal) => turned_away(&intake, org, &refusal, Protocol::Datadog),
+        Ok(_) => reply(StatusCode::OK, "application/json", r#"{"valid":true}"#.to_owned()),
+        Err(refusal) => turned_away(&intake, whose, &refusal, Protocol::Datadog),
     }
 }
 
 async fn wrong_verb(State(intake): State<Arc<Intake>>, request: Request, protocol: Protocol, allow: &'static str) -> Response {
     let text = format!("{} is not answered here; use {allow}", shown(request.method().as_str().as_bytes()));
-    let mut response = turned_away(&intake, None, &Refusal::new(Cause::Method, text), protocol);
+    let mut response = turned_away(&intake, Whose::Unknown, &Refusal::new(Cause::Method, text), protocol);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
@@ -68,19 +72,19 @@ async fn points(intake: &Arc<Intake>, request: Request, protocol: Protocol) -> R
     let mut stream = body.into_data_stream();
     if let Err(refusal) = header_bytes_fit(&parts.headers, &parts.uri) {
         drain(intake, &mut stream).await;
-        return turned_away(intake, None, &refusal, protocol);
+        return turned_away(intake, Whose::Unknown, &refusal, protocol);
     }
     let key = key_of(&parts.headers, &parts.uri, protocol == Protocol::Datadog);
     let principal = match intake.authorize(key).await {
         Ok(principal) => principal,
         Err(refusal) => {
             drain(intake, &mut stream).await;
-            return turned_away(intake, None, &refusal, protocol);
+            return turned_away(intake, Whose::Unknown, &refusal, protocol);
         }
     };
-    let org = principal.org;
+    let whose = Whose::of(&principal);
     let result = async {
-        intake.may_write(&principal)?;
+        let org = intake.may_write(&principal)?;
         let encoding = headers_fit(&parts.headers, protocol)?;
         let bytes_max = body_bytes_max(intake, protocol);
         let announced = announced_bytes(&parts.headers);
@@ -90,13 +94,13 @@ async fn points(intake: &Arc<Intake>, request: Request, protocol: Protocol) -> R
         // What is not announced may be as long as the limit.
         let _room = intake.room(announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(bytes_max))?;
         let body = read(intake, &mut stream, bytes_max).await?;
-        intake.take(Arrived { protocol, principal, encoding, body }).await
+        intake.take(Arrived { protocol, org, backfill: principal.may_backfill(), encoding, body }).await
     };
     match result.await {
         Ok(taken) => answered(protocol, &taken),
         Err(refusal) => {
             drain(intake, &mut stream).await;
-            turned_away(intake, Some(org), &refusal, protocol)
+            turned_away(intake, whose, &refusal, protocol)
         }
     }
 }
@@ -198,10 +202,12 @@ fn body_too_large(bytes_max: usize) -> Refusal {
 
 /// The reply to a request all of whose admitted points are acknowledged.
 fn answered(protocol: Protocol, taken: &Taken) -> Response {
-    let lines = taken.refused.lines();
+    let lines = taken.refused.lines(taken.points);
     match protocol {
         Protocol::RemoteWrite if taken.refused.is_reported() => {
-            reply(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", lines.join("\n") + "\n")
+            let mut response = reply(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", lines.join("\n") + "\n");
+            response.headers_mut().insert(SAMPLES_WRITTEN, HeaderValue::from(taken.points));
+            response
         }
         Protocol::RemoteWrite => empty(StatusCode::NO_CONTENT),
         Protocol::Datadog => reply(StatusCode::ACCEPTED, "application/json", errors_json(&lines)),
@@ -209,8 +215,8 @@ fn answered(protocol: Protocol, taken: &Taken) -> Response {
 }
 
 /// The reply to a request that was turned away whole.
-fn turned_away(intake: &Intake, org: Option<OrgId>, refusal: &Refusal, protocol: Protocol) -> Response {
-    intake.counters.turned_away(org, refusal.cause);
+fn turned_away(intake: &Intake, whose: Whose, refusal: &Refusal, protocol: Protocol) -> Response {
+    intake.counters.turned_away(whose, refusal.cause);
     let (id, name) = refusal.cause.id_name();
     if matches!(refusal.cause, Cause::Log | Cause::Internal | Cause::KeyStore) {
         tracing::warn!(id, cause = name, detail = %refusal.detail, "a request was turned away");
@@ -221,6 +227,11 @@ fn turned_away(intake: &Intake, org: Option<OrgId>, refusal: &Refusal, protocol:
         Protocol::RemoteWrite => reply(status, "text/plain; charset=utf-8", text + "\n"),
         Protocol::Datadog => reply(status, "application/json", errors_json(&[text])),
     };
+    if status == StatusCode::UNAUTHORIZED {
+        for challenge in CHALLENGES {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+    }
     if refusal.cause.is_retry() {
         let seconds = refusal.retry_after_s.unwrap_or(intake.settings().retry_after_s);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

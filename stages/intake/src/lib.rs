@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 pub use auth::{Authorizer, Principal, Scope, Unavailable};
 pub use counters::Counts;
+pub use http::{CHALLENGES, SAMPLES_WRITTEN};
 pub use partition::Partitioning;
 pub use run::Intake;
 pub use settings::{LatePolicy, OrgSettings, Settings};

@@ -1,6 +1,8 @@
 //! Everything that can be turned away, with its stable id: whole requests (`Cause`) and single points (`Reason`). The reply matrix of interfaces.md B8 is
 //! `Cause::status` on one screen. Every id is explained in docs/errors.md.
 
+use tailors_format::doc::Scope;
+
 use crate::decode::Protocol;
 
 /// Why a whole request was turned away; nothing of it is acknowledged.
@@ -150,6 +152,21 @@ impl Refusal {
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
         Self { cause, detail: detail.into(), retry_after_s: None }
     }
+
+    /// No key in the request; the words of every route.
+    pub fn no_key() -> Self {
+        Self::new(Cause::NoKey, "no API key; send it as `Authorization: Bearer KEY` or `DD-API-KEY: KEY`")
+    }
+
+    /// A key that is none of ours; the words of every route.
+    pub fn unknown_key() -> Self {
+        Self::new(Cause::UnknownKey, "the API key is unknown, revoked or expired; `tailors key list` shows the valid ones")
+    }
+
+    /// A key without the scope of the route; the words of every route.
+    pub fn scope(scope: Scope) -> Self {
+        Self::new(Cause::Scope, format!("the API key lacks the scope `{}`", scope.as_str()))
+    }
 }
 
 /// Why single points of a request were refused while the others were stored.
@@ -273,12 +290,13 @@ impl Refused {
         self.counts().any(|(reason, _)| reason.is_reported())
     }
 
-    /// One line per reason: id, what, how many points, an example.
-    pub fn lines(&self) -> Vec<String> {
+    /// One line per reason: id, what, how many points, an example; `stored` points of the same request were taken.
+    pub fn lines(&self, stored: u64) -> Vec<String> {
+        let others = if stored > 0 { "the others are stored" } else { "none of the request is stored" };
         let tallies = Reason::ALL.into_iter().zip(&self.by_reason).filter(|(reason, _)| reason.is_reported());
         let line = |reason: Reason, tally: &Tally| {
             let (id, _, text) = reason.describe();
-            format!("{id}: {text}: {} points refused, the others are stored; {}", tally.points, tally.example)
+            format!("{id}: {text}: {} points refused, {others}; {}", tally.points, tally.example)
         };
         tallies.filter_map(|(reason, tally)| Some(line(reason, tally.as_ref()?))).collect()
     }

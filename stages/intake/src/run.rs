@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use tailors_format::payload::PayloadWriter;
-use tailors_model::Window;
+use tailors_model::{OrgId, Window};
 
 use crate::admit::{AdmitScratch, Admitted, admit};
-use crate::auth::{KeyText, Principal};
+use crate::auth::{KeyText, Principal, Scope};
 use crate::counters::{Counters, Counts};
 use crate::decode::{DecodeScratch, Item, Protocol, decode};
 use crate::decompress::{Encoding, decompress};
@@ -85,7 +85,9 @@ struct Scratch {
 /// A request whose body has arrived.
 pub(crate) struct Arrived {
     pub(crate) protocol: Protocol,
-    pub(crate) principal: Principal,
+    pub(crate) org: OrgId,
+    /// Whether its points may be of any age down to retention.
+    pub(crate) backfill: bool,
     pub(crate) encoding: Encoding,
     pub(crate) body: Bytes,
 }
@@ -93,6 +95,8 @@ pub(crate) struct Arrived {
 /// What a request came to once all of it is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Taken {
+    /// Points acknowledged.
+    pub(crate) points: u64,
     pub(crate) refused: Refused,
 }
 
@@ -124,17 +128,15 @@ impl Intake {
 
     /// Who sends, and whether they may.
     pub(crate) async fn authorize(&self, key: Option<KeyText>) -> Result<Principal, Refusal> {
-        let key =
-            key.ok_or_else(|| Refusal::new(Cause::NoKey, "no API key; send it as `Authorization: Bearer KEY` or `DD-API-KEY: KEY`"))?;
+        let key = key.ok_or_else(Refusal::no_key)?;
         let found = self.deps.authorizer.authorize(key.secret(), self.deps.clock.now_ms()).await;
         let found = found.map_err(|error| Refusal::new(Cause::KeyStore, error.to_string()))?;
-        found.ok_or_else(|| Refusal::new(Cause::UnknownKey, "the API key is unknown, revoked or expired"))
+        found.ok_or_else(Refusal::unknown_key)
     }
 
-    /// Whether a principal may send points.
-    pub(crate) fn may_write(&self, principal: &Principal) -> Result<(), Refusal> {
-        let refusal = || Refusal::new(Cause::Scope, "the API key lacks the scope `write`");
-        principal.may_write().then_some(()).ok_or_else(refusal)
+    /// The org that a principal may send points for.
+    pub(crate) fn may_write(&self, principal: &Principal) -> Result<OrgId, Refusal> {
+        principal.may_write().ok_or_else(|| Refusal::scope(Scope::Write))
     }
 
     /// A share of the in-flight budget for a body of at most `body_bytes`; given back when dropped.
@@ -146,7 +148,7 @@ impl Intake {
 
     /// Takes a request. `Ok` means: every admitted point is in the log, acknowledged.
     pub(crate) async fn take(self: &Arc<Self>, arrived: Arrived) -> Result<Taken, Refusal> {
-        let org = arrived.principal.org;
+        let org = arrived.org;
         let now_us = self.deps.clock.now_us();
         let (grouped, refused) = if arrived.body.len() <= INLINE_BYTES_MAX {
             self.encode(&arrived, now_us)?
@@ -160,7 +162,7 @@ impl Intake {
         self.append(grouped.ready).await?;
         self.announce(&grouped.windows);
         self.counters.taken(org, grouped.points, &refused);
-        Ok(Taken { refused })
+        Ok(Taken { points: grouped.points, refused })
     }
 
     /// Says which windows have points now.
@@ -190,13 +192,13 @@ impl Intake {
 
     fn encode_with(&self, arrived: &Arrived, now_us: i64, scratch: &mut Scratch) -> Result<(Grouped, Refused), Refusal> {
         let settings = self.settings();
-        let (org, now_ms) = (arrived.principal.org, now_us.div_euclid(1_000));
+        let (org, now_ms) = (arrived.org, now_us.div_euclid(1_000));
         let decoded_bytes_max = match arrived.protocol {
             Protocol::RemoteWrite => settings.remote_write_decoded_bytes_max,
             Protocol::Datadog => settings.datadog_decoded_bytes_max,
         };
         let body = decompress(arrived.encoding, &arrived.body, decoded_bytes_max, &mut scratch.body)?;
-        let admitted = Admitted::at(now_ms, arrived.principal.may_backfill(), settings.of(org));
+        let admitted = Admitted::at(now_ms, arrived.backfill, settings.of(org));
         let shared = Shared {
             org,
             admitted,
@@ -233,7 +235,7 @@ impl Intake {
     }
 
     /// Late data rebuilds windows, so an org may only have so many waiting.
-    fn may_dirty(&self, org: tailors_model::OrgId, windows: &[Window], now_us: i64) -> Result<(), Refusal> {
+    fn may_dirty(&self, org: OrgId, windows: &[Window], now_us: i64) -> Result<(), Refusal> {
         let ended = windows.iter().any(|window| window.end_ms() <= now_us.div_euclid(1_000));
         let limit = self.settings().of(org).dirty_windows_max;
         if ended && (self.deps.dirty_windows)(org) >= limit {
@@ -243,7 +245,7 @@ impl Intake {
         Ok(())
     }
 
-    fn within_quota(&self, org: tailors_model::OrgId, points: u64, now_us: i64) -> Result<(), Refusal> {
+    fn within_quota(&self, org: OrgId, points: u64, now_us: i64) -> Result<(), Refusal> {
         let per_s = self.settings().of(org).points_per_s_max;
         let text = || format!("more than {per_s} points a second");
         let refusal = |seconds| Refusal { retry_after_s: Some(seconds), ..Refusal::new(Cause::Rate, text()) };

@@ -37,7 +37,7 @@ impl Authorizer for Keys {
             "down" => return Err(Unavailable("the store is away".to_owned())),
             _ => return Ok(None),
         };
-        Ok(Some(Principal { org: OrgId(7), scopes }))
+        Ok(Some(Principal { org: Some(OrgId(7)), scopes }))
     }
 }
 

@@ -12,6 +12,10 @@ use crate::out::say;
 use crate::time::parse_ms;
 
 pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
+    let name = args.out.to_string_lossy();
+    if !(name.ends_with(".csv") || name.ends_with(".csv.zst")) {
+        return Err(Failure::usage(format!("--out {name}: write a name that ends with .csv or .csv.zst")));
+    }
     let class = Class::parse(&args.class).ok_or_else(|| {
         let known: Vec<_> = Class::ALL.iter().map(|class| class.name()).collect();
         Failure::usage(format!("`{}` is no class; there are {}", args.class, known.join(", ")))

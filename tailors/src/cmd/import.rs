@@ -1,7 +1,8 @@
 //! `tailors import`: a truth file sent by remote write, in time order, riding out a restart of the server.
 //!
 //! The shift of times is kept in `DIR/imports/{hash of the file}`, so that running it again sends the same points (P4 removes the doubles) and
-//! `verify` knows what was sent.
+//! `verify` knows what was sent. It is kept before the first point is sent (a kill must not make the next run shift anew) and taken back when it is
+//! certain that none was stored.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +18,7 @@ use tailors_model::window::WINDOW_MS;
 use super::progress;
 use crate::client::Client;
 use crate::datadir::DataDir;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::time::rfc3339;
 use crate::truth::{self, Identity, TruthPoint};
 
@@ -52,8 +53,10 @@ pub(crate) struct Extent {
 pub(crate) struct Sent {
     /// Points sent.
     pub(crate) sent: u64,
-    /// Points acknowledged with 2xx.
+    /// Points that the server said are stored.
     pub(crate) accepted: u64,
+    /// Points that it refused while it stored others of their requests.
+    pub(crate) refused: u64,
 }
 
 /// SHA-256 of a file, hex.
@@ -114,18 +117,28 @@ pub(crate) async fn run(dir: Option<&DataDir>, client: &Client, import: &Import<
         None => kept.unwrap_or_else(|| default_shift(extent, import.now_ms)),
     };
     if let Some(dir) = dir {
-        dir.replace(&format!("imports/{hash}"), shift_ms.to_string().as_bytes())?;
+        dir.keep_shift(&hash, Some(shift_ms))?;
     }
     let (first, last) = (rfc3339(extent.first_ms + shift_ms), rfc3339(extent.last_ms + shift_ms));
     eprintln!("importing {} points as {first} to {last}", extent.points);
+    let mut sent = Sent::default();
+    let ended = send_all(client, import, (extent, shift_ms), &mut sent).await;
+    // Without an answer to the first request nobody knows what of it is stored, unless it never left.
+    let nothing_stored = |failure: &Failure| sent.accepted == 0 && (failure.exit != Exit::Unavailable || !client.was_reached());
+    if let (Some(dir), Some(_)) = (dir, ended.as_ref().err().filter(|failure| nothing_stored(failure))) {
+        dir.keep_shift(&hash, kept)?;
+    }
+    ended.map(|()| sent)
+}
+
+async fn send_all(client: &Client, import: &Import<'_>, (extent, shift_ms): (Extent, i64), sent: &mut Sent) -> Result<(), Failure> {
     let (bodies_in, mut bodies) = tokio::sync::mpsc::channel(4);
     let file = import.file.to_owned();
     let reader = tokio::task::spawn_blocking(move || read_bodies(&file, shift_ms, &bodies_in));
     let bar = progress::points("import", extent.points);
-    let mut sent = Sent::default();
     let started = tokio::time::Instant::now();
     while let Some((body, points)) = bodies.recv().await {
-        send(client, body, points, &mut sent).await?;
+        send(client, body, points, sent).await?;
         bar.inc(points);
         if let Some(rate) = import.rate.filter(|rate| *rate > 0) {
             tokio::time::sleep_until(started + Duration::from_millis(sent.sent * 1_000 / rate)).await;
@@ -133,25 +146,34 @@ pub(crate) async fn run(dir: Option<&DataDir>, client: &Client, import: &Import<
     }
     reader.await.map_err(|error| Failure::unavailable(error.to_string()))??;
     bar.finish_and_clear();
-    Ok(sent)
+    Ok(())
 }
 
 async fn send(client: &Client, body: Bytes, points: u64, sent: &mut Sent) -> Result<(), Failure> {
     let headers =
         [("content-type", "application/x-protobuf"), ("content-encoding", "snappy"), ("x-prometheus-remote-write-version", "0.1.0")];
-    let answer = client.send(Method::POST, "/api/v1/write", &headers, body).await?;
+    let answer = client.send(Method::POST, "/api/v1/write", &headers, body).await;
+    let answer = answer
+        .map_err(|failure| Failure { message: format!("after {} accepted points: {}", sent.accepted, failure.message), ..failure })?;
     sent.sent += points;
-    if answer.status.is_success() {
-        sent.accepted += points;
-        Ok(())
-    } else {
-        Err(Failure::no(format!(
-            "after {} accepted points the server refuses a request with {}: {}",
-            sent.accepted,
-            answer.status,
-            answer.text()
-        )))
+    let stored = match answer.headers.get(tailors_intake::SAMPLES_WRITTEN).and_then(|text| text.to_str().ok()?.parse().ok()) {
+        _ if answer.status.is_success() => points,
+        Some(stored) if stored > 0 => stored,
+        _ => {
+            return Err(Failure::no(format!(
+                "after {} accepted points the server refuses a request with {}: {}",
+                sent.accepted,
+                answer.status,
+                answer.text()
+            )));
+        }
+    };
+    if stored < points {
+        eprintln!("tailors: {stored} of the {points} points of a request are stored: {}", answer.text());
     }
+    sent.accepted += stored;
+    sent.refused += points.saturating_sub(stored);
+    Ok(())
 }
 
 type Body = (Bytes, u64);

@@ -54,12 +54,14 @@ async fn list(target: &Target) -> Result<(), Failure> {
             rows?
         }
     };
+    let now_ms = now_ms(super::data_dir(target).as_ref())?;
     say!("{:<14}{:<12}{:<28}{:<22}state", "id", "org", "scopes", "created");
     for row in rows {
         let org = row.org.map_or_else(|| "-".to_owned(), |org| org.to_string());
-        let scopes = row.scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect::<Vec<_>>().join(",");
+        let scopes = row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
         let state = match (row.revoked_ms, row.expires_ms) {
             (Some(at), _) => format!("revoked {}", rfc3339(at)),
+            (None, Some(at)) if at <= now_ms => format!("expired {}", rfc3339(at)),
             (None, Some(at)) => format!("until {}", rfc3339(at)),
             (None, None) => "valid".to_owned(),
         };
@@ -68,7 +70,9 @@ async fn list(target: &Target) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn revoke(target: &Target, id: &str) -> Result<(), Failure> {
+async fn revoke(target: &Target, text: &str) -> Result<(), Failure> {
+    // As copied from a key: `tlr_ID_SECRET_CHECK`, or a part of it.
+    let id = text.strip_prefix("tlr_").map_or(text, |rest| rest.split('_').next().unwrap_or(rest));
     match side(target, Roles::None, |client| &client.admin_key).await? {
         Side::Server(client) => {
             client

@@ -129,6 +129,9 @@ pub(crate) async fn import_command(args: cli::Import) -> Result<(), Failure> {
     let import = import::Import { file: &args.file, at_ms, rate: args.rate, now_ms };
     let sent = import::run(dir.as_ref(), &client, &import).await?;
     say!("sent {} points, accepted {}", sent.sent, sent.accepted);
+    if sent.refused > 0 {
+        return Err(Failure::no(format!("{} points were refused, the others are stored", sent.refused)));
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use serde_json::Value;
 use tailors_model::OrgId;
 use tower::ServiceExt;
@@ -35,13 +36,9 @@ pub(crate) async fn run(args: Query) -> Result<(), Failure> {
     };
     let seconds = |ms: i64| format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000));
     let parameters = [("query", args.query.clone()), ("start", seconds(start_ms)), ("end", seconds(end_ms)), ("step", seconds(step_ms))];
-    let answer = ask(&args, &parameters).await?;
+    let (status, answer) = ask(&args, &parameters).await?;
     if answer["status"] != "success" {
-        return Err(Failure::no(format!(
-            "{}: {}",
-            answer["errorType"].as_str().unwrap_or("error"),
-            answer["error"].as_str().unwrap_or_default()
-        )));
+        return Err(refused(status, &answer));
     }
     if args.json {
         say!("{answer}");
@@ -66,14 +63,21 @@ pub(crate) async fn run(args: Query) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(args: &Query, parameters: &[(&str, String)]) -> Result<Value, Failure> {
+/// What a refused query ends with: a question that can't be answered, or a key that may not ask, is a wrong argument; the rest is the server's.
+fn refused(status: StatusCode, answer: &Value) -> Failure {
+    let said = format!("{}: {}", answer["errorType"].as_str().unwrap_or("error"), answer["error"].as_str().unwrap_or_default());
+    if status.is_client_error() { Failure::usage(said) } else { Failure::unavailable(said) }
+}
+
+async fn ask(args: &Query, parameters: &[(&str, String)]) -> Result<(StatusCode, Value), Failure> {
     match side(&args.target, Roles::None, |client| &client.key).await? {
         Side::Server(client) => {
             let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
             let path = format!("/api/v1/query_range?{}", pairs.join("&"));
             let answer = client.send(reqwest::Method::GET, &path, &[], bytes::Bytes::new()).await?;
-            serde_json::from_slice(&answer.body)
-                .map_err(|_| Failure::unavailable(format!("the server answers {}: {}", answer.status, answer.text())))
+            let body = serde_json::from_slice(&answer.body);
+            let body = body.map_err(|_| Failure::unavailable(format!("the server answers {}: {}", answer.status, answer.text())))?;
+            Ok((answer.status, body))
         }
         Side::Own(own) => {
             let settings = settings::load(None, std::env::vars(), &[])?;
@@ -81,10 +85,11 @@ async fn ask(args: &Query, parameters: &[(&str, String)]) -> Result<Value, Failu
             let request = Request::get(format!("/api/v1/query_range?{}", pairs.join("&"))).extension(OrgId(1)).body(Body::empty());
             let request = request.map_err(|error| Failure::usage(error.to_string()))?;
             let Ok(response) = tailors_query::router(http::query_deps(&own.node, &settings)).oneshot(request).await;
+            let status = response.status();
             let body = axum::body::to_bytes(response.into_body(), ANSWER_BYTES_MAX).await;
             own.stop().await;
             let body = body.map_err(|error| Failure::unavailable(error.to_string()))?;
-            serde_json::from_slice(&body).map_err(|error| Failure::unavailable(error.to_string()))
+            Ok((status, serde_json::from_slice(&body).map_err(|error| Failure::unavailable(error.to_string()))?))
         }
     }
 }
@@ -130,15 +135,18 @@ fn show(series: &[(String, Points)], start_ms: i64, end_ms: i64) {
     }
     say!("{:<56}{:>8}{:>16}{:>16}  {:>20}", "series", "points", "min", "max", "last");
     for (name, points) in series.iter().take(ROWS_SHOWN) {
-        let (min, max) = bounds(points);
+        let (min, max) = bounds(points).map_or_else(|| ("-".into(), "-".into()), |(min, max)| (format!("{min:.6}"), format!("{max:.6}")));
         let last = points.last().map_or("-", |(_, _, text)| text);
-        say!("{:<56}{:>8}{min:>16.6}{max:>16.6}  {last:>20}", clip(name, 55), points.len());
+        say!("{:<56}{:>8}{min:>16}{max:>16}  {last:>20}", clip(name, 55), points.len());
     }
     if series.len() > ROWS_SHOWN {
         say!("… and {} more series; --json and --csv have all", series.len() - ROWS_SHOWN);
     }
     for (name, points) in series.iter().take(CHARTED) {
-        let (min, max) = bounds(points);
+        let Some((min, max)) = bounds(points) else {
+            say!("\n{}  no finite value to draw", clip(name, 90));
+            continue;
+        };
         say!("\n{}  {min:.6} to {max:.6}", clip(name, 90));
         say!("{}", chart(points, start_ms as f64 / 1e3, end_ms as f64 / 1e3));
     }
@@ -149,14 +157,15 @@ fn clip(text: &str, most: usize) -> String {
     if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
 }
 
-fn bounds(points: &Points) -> (f64, f64) {
+/// Smallest and largest finite value.
+fn bounds(points: &Points) -> Option<(f64, f64)> {
     let finite = points.iter().map(|(_, value, _)| *value).filter(|value| value.is_finite());
-    finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)))
+    finite.map(|value| (value, value)).reduce(|(min, max), (value, _)| (min.min(value), max.max(value)))
 }
 
 /// One line of bars: the mean of each column's points between the series' own bounds; a gap stays blank.
 fn chart(points: &Points, start_s: f64, end_s: f64) -> String {
-    let (min, max) = bounds(points);
+    let (min, max) = bounds(points).unwrap_or_default();
     let mut columns = vec![(0.0, 0u32); CHART_WIDTH];
     for (at, value, _) in points.iter().filter(|(_, value, _)| value.is_finite()) {
         let share = (at - start_s) / (end_s - start_s).max(f64::MIN_POSITIVE);
@@ -176,6 +185,7 @@ fn chart(points: &Points, start_s: f64, end_s: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
     use serde_json::json;
 
     #[test]
@@ -188,5 +198,14 @@ mod tests {
         assert_eq!(bars.chars().next(), Some('▁'));
         assert_eq!(bars.chars().nth(CHART_WIDTH / 2), Some('█'));
         assert_eq!(bars.chars().count(), CHART_WIDTH);
+        assert_eq!(bounds(&series[0].1), Some((0.0, 7.0)));
+        assert_eq!(bounds(&vec![(0.0, f64::NAN, "NaN".into()), (1.0, f64::INFINITY, "+Inf".into())]), None);
+    }
+
+    #[test]
+    fn a_refused_query_ends_as_documented() {
+        let code = |status: u16| refused(StatusCode::from_u16(status).expect("a status"), &json!({"errorType": "x", "error": "y"})).exit;
+        assert_eq!([400, 401, 403, 422].map(code), [Exit::Usage; 4]);
+        assert_eq!([500, 503].map(code), [Exit::Unavailable; 2]);
     }
 }

@@ -135,6 +135,9 @@ impl Spilled {
             parts.insert(at);
             append(dir.path(), at, &mut buffer)?;
         }
+        if points == 0 {
+            return Err(Failure::usage(format!("{}: holds no points", path.display())));
+        }
         let metrics = identities.iter().map(|identity: &Identity| identity.metric.clone().into_bytes()).collect();
         Ok(Self { dir, numbers, metrics, parts, first_ms, last_ms, points })
     }

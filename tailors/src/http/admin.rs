@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use tailors_control::ControlError;
 use tailors_format::doc::JobDoc;
 use tailors_model::{ShardId, Window};
 
+use super::refuse::{self, Asked};
 use crate::admin::{self, KeyRequest};
 use crate::exit::{Exit, Failure};
 use crate::node::Node;
@@ -66,7 +68,12 @@ impl IntoResponse for Reply {
             Exit::No => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(json!({"error": self.0.message}))).into_response()
+        let (kind, id) = match status {
+            StatusCode::BAD_REQUEST => ("bad_data", "TLR-1007"),
+            StatusCode::CONFLICT => ("conflict", "TLR-1008"),
+            _ => ("internal", "TLR-1009"),
+        };
+        refuse::prometheus(status, kind, &format!("{id}: {}", self.0.message))
     }
 }
 
@@ -74,7 +81,7 @@ fn reply(value: impl Serialize) -> Result<Json<Value>, Reply> {
     serde_json::to_value(value).map(Json).map_err(|error| Reply(Failure::unavailable(error.to_string())))
 }
 
-async fn create_key(State(node): State<Arc<Node>>, Json(request): Json<KeyRequest>) -> Result<Json<Value>, Reply> {
+async fn create_key(State(node): State<Arc<Node>>, Asked(request): Asked<KeyRequest>) -> Result<Json<Value>, Reply> {
     let (id, key) = admin::create_key(&node.objects, &request, node.clock.now_ms()).await?;
     reply(json!({"id": id, "key": key}))
 }
@@ -87,11 +94,11 @@ async fn revoke_key(State(node): State<Arc<Node>>, Path(id): Path<String>) -> Re
     reply(json!({"revoked": admin::revoke_key(&node.objects, &id, node.clock.now_ms()).await?}))
 }
 
-async fn seal(State(node): State<Arc<Node>>, Json(request): Json<WindowRequest>) -> Result<Json<Value>, Reply> {
+async fn seal(State(node): State<Arc<Node>>, Asked(request): Asked<WindowRequest>) -> Result<Json<Value>, Reply> {
     reply(node.control.seal_by_hand(request.window()?).await?)
 }
 
-async fn build(State(node): State<Arc<Node>>, Json(request): Json<WindowRequest>) -> Result<Json<Value>, Reply> {
+async fn build(State(node): State<Arc<Node>>, Asked(request): Asked<WindowRequest>) -> Result<Json<Value>, Reply> {
     reply(node.control.build_window(request.window()?, request.shard).await?)
 }
 
@@ -111,10 +118,15 @@ struct JobsRequest {
     limit: Option<usize>,
 }
 
-async fn jobs(State(node): State<Arc<Node>>, Query(request): Query<JobsRequest>) -> Result<Json<Value>, Reply> {
+async fn jobs(State(node): State<Arc<Node>>, request: Result<Query<JobsRequest>, QueryRejection>) -> Result<Json<Value>, Response> {
+    let Query(request) = request.map_err(|error| refuse::parameters(&error))?;
+    list_jobs(&node, request.limit).await.map_err(Reply::into_response)
+}
+
+async fn list_jobs(node: &Node, limit: Option<usize>) -> Result<Json<Value>, Reply> {
     let keys = node.objects.list("job/v1").await.map_err(|error| Reply(error.into()))?;
     let mut rows = Vec::new();
-    for key in keys.iter().rev().take(request.limit.unwrap_or(200)) {
+    for key in keys.iter().rev().take(limit.unwrap_or(200)) {
         let job: Option<JobDoc> = node.objects.get_doc(key).await.map_err(|error| Reply(error.into()))?;
         rows.push(json!({"job": key, "history": job}));
     }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth;
+mod refuse;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tailors_query::QueryDeps;
 use tailors_store::auth::Authenticator;
 
 pub(crate) use auth::Keys;
+use refuse::Routes;
 
 use crate::exit::Failure;
 use crate::node::{Node, random};
@@ -44,14 +46,19 @@ pub(crate) fn router(node: &Arc<Node>, settings: &Settings, metrics: PrometheusH
         dirty_windows: Arc::new(move |org| control.dirty_windows(org)),
         windows_with_points: node.windows_with_points.clone(),
     });
-    let query = tailors_query::router(query_deps(node, settings)).layer(middleware::from_fn_with_state(keys.clone(), auth::require_query));
-    let admin = admin::router(node.clone()).layer(middleware::from_fn_with_state(keys.clone(), auth::require_admin));
+    let query = tailors_query::router(query_deps(node, settings))
+        .method_not_allowed_fallback(refuse::wrong_verb)
+        .layer(middleware::from_fn_with_state(keys.clone(), auth::require_query));
+    let admin = admin::router(node.clone())
+        .method_not_allowed_fallback(refuse::wrong_verb)
+        .layer(middleware::from_fn_with_state(keys.clone(), auth::require_admin));
     let open = Router::new()
         .route("/", get(|| async { Html(PAGE) }))
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready).with_state(node.clone()))
-        .route("/metrics", get(show_metrics).with_state((keys, metrics)));
-    Ok(tailors_intake::router(Arc::new(intake)).merge(query).merge(admin).merge(open))
+        .route("/metrics", get(show_metrics).with_state((keys, metrics)))
+        .method_not_allowed_fallback(refuse::wrong_verb);
+    Ok(tailors_intake::router(Arc::new(intake)).merge(query).merge(admin).merge(open).fallback(refuse::not_found))
 }
 
 /// What the query stage needs of a node.
@@ -77,7 +84,7 @@ async fn show_metrics(
     uri: Uri,
 ) -> Response {
     if !peer.ip().is_loopback()
-        && let Err(refusal) = keys.require(&headers, &uri, Scope::Metrics).await
+        && let Err(refusal) = keys.require(&headers, &uri, Routes::Metrics, Scope::Metrics).await
     {
         return refusal;
     }

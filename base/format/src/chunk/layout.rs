@@ -21,8 +21,8 @@ pub(super) const MINOR: u16 = 2;
 pub(super) const HEADER_BYTES: usize = 32;
 pub(super) const TRAILER_BYTES: usize = 64;
 pub(super) const CRC_BYTES: usize = 4;
-const HEADER_MAGIC: &[u8; 8] = b"TLRCHUNK";
-const TRAILER_MAGIC: &[u8; 8] = b"TLRCHEND";
+pub(crate) const HEADER_MAGIC: &[u8; 8] = b"TLRCHUNK";
+pub(crate) const TRAILER_MAGIC: &[u8; 8] = b"TLRCHEND";
 
 /// Time span of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,7 +17,7 @@ mod decode;
 mod encode;
 mod index;
 mod labels;
-mod layout;
+pub(crate) mod layout;
 mod pages;
 mod parse;
 mod plan;

@@ -21,6 +21,17 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Query => "query",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+            Self::Backfill => "backfill",
+        }
+    }
+
     /// The scope with this name.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {

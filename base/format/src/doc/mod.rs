@@ -61,28 +61,31 @@ pub trait Document: Serialize + DeserializeOwned {
     /// The document that `bytes` at `key` hold.
     fn from_bytes(key: &str, bytes: &[u8]) -> Result<Self, FormatError> {
         let what = Self::FORMAT;
-        if bytes.len() > DOCUMENT_BYTES_MAX {
-            return Err(FormatError::invalid(what, format!("{} bytes, at most {DOCUMENT_BYTES_MAX}", bytes.len())));
-        }
-        let tail = CRC.len() + 15;
-        let body =
-            bytes.len().checked_sub(tail).ok_or(FormatError::Truncated { what, needed: tail as u64, present: bytes.len() as u64 })?;
-        let (body, tail) = bytes.split_at(body);
-        let stored = std::str::from_utf8(tail).ok().and_then(|tail| tail.strip_prefix(",\"~crc32c\":\""));
-        let stored = stored.and_then(|tail| tail.strip_suffix("\"}")).filter(|hex| !hex.bytes().any(|b| b.is_ascii_uppercase()));
-        let stored = stored.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        let stored = stored.ok_or_else(|| FormatError::invalid(what, "does not end with its checksum"))?;
-        check_crc(what, key.as_bytes(), body, stored)?;
-        let mut whole = body.to_vec();
-        whole.push(b'}');
-        let mut fields: Map<String, Value> =
-            serde_json::from_slice(&whole).map_err(|error| FormatError::invalid(what, error.to_string()))?;
+        let mut fields = read_any(what, key, bytes)?;
         let format = fields.remove(FORMAT);
         if format.as_ref().and_then(Value::as_str) != Some(what) {
             return Err(FormatError::invalid(what, format!("holds `{}`", format.unwrap_or(Value::Null))));
         }
         serde_json::from_value(Value::Object(fields)).map_err(|error| FormatError::invalid(what, error.to_string()))
     }
+}
+
+/// The members of a document of any kind, `_format` among them, once its checksum holds; `what` is what an error calls it.
+pub fn read_any(what: &'static str, key: &str, bytes: &[u8]) -> Result<Map<String, Value>, FormatError> {
+    if bytes.len() > DOCUMENT_BYTES_MAX {
+        return Err(FormatError::invalid(what, format!("{} bytes, at most {DOCUMENT_BYTES_MAX}", bytes.len())));
+    }
+    let tail = CRC.len() + 15;
+    let body = bytes.len().checked_sub(tail).ok_or(FormatError::Truncated { what, needed: tail as u64, present: bytes.len() as u64 })?;
+    let (body, tail) = bytes.split_at(body);
+    let stored = std::str::from_utf8(tail).ok().and_then(|tail| tail.strip_prefix(",\"~crc32c\":\""));
+    let stored = stored.and_then(|tail| tail.strip_suffix("\"}")).filter(|hex| !hex.bytes().any(|b| b.is_ascii_uppercase()));
+    let stored = stored.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let stored = stored.ok_or_else(|| FormatError::invalid(what, "does not end with its checksum"))?;
+    check_crc(what, key.as_bytes(), body, stored)?;
+    let mut whole = body.to_vec();
+    whole.push(b'}');
+    serde_json::from_slice(&whole).map_err(|error| FormatError::invalid(what, error.to_string()))
 }
 
 /// The same value with the members of every object in order of their names, whatever map serde_json was built with (`_format` sorts before

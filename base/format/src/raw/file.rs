@@ -26,7 +26,7 @@ pub const FOOTER_BYTES: usize = 48;
 pub const SECTION_NONE: &str = "none";
 
 const WHAT: &str = "raw file";
-const MAGIC: &[u8; 8] = b"tlr.raw\0";
+pub(crate) const MAGIC: &[u8; 8] = b"tlr.raw\0";
 const MAJOR: u16 = 0;
 const MINOR: u16 = 0;
 /// Distance of the entries of the frame index.

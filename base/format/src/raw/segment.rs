@@ -23,7 +23,7 @@ use crate::bytes::{Cursor, check_crc, seeded_crc};
 /// Bytes of a marker.
 pub const MARKER_BYTES: u64 = (frame::HEADER_BYTES + CLUSTER_BYTES) as u64;
 
-const MAGIC: [u8; 8] = *b"tlrseg\0\0";
+pub(crate) const MAGIC: [u8; 8] = *b"tlrseg\0\0";
 const WHAT: &str = "log segment";
 const HEADER_FIXED_BYTES: usize = 28;
 const MARKER_PARTITION: u32 = u32::MAX;
