@@ -1,7 +1,7 @@
 //! Pages -> count, sum, minimum and maximum per step of time, without handing out points.
 //!
 //! Where in a page a step begins follows from the runs of the time column; no timestamp is written out. Series that lie in one step whole are
-//! answered from the index. The sum of 12 values and more runs in four lanes, which are added pairwise at the end: (0 + 2) + (1 + 3).
+//! answered from the index. The sum of 8 values and more runs in four lanes, which are added pairwise at the end: (0 + 2) + (1 + 3).
 
 use super::ChunkIndex;
 use super::decode::DecodeScratch;
@@ -12,7 +12,7 @@ use super::summary::{Statistics, Summary};
 use crate::FormatError;
 
 /// Values from which on four lanes are worth it.
-const LANES_FROM: usize = 12;
+const LANES_FROM: usize = 8;
 
 /// Even steps of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

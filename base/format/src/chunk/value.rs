@@ -98,13 +98,14 @@ pub(super) fn to_integers(values: &[f64], transform: Transform, out: &mut Vec<i6
     if bad == 0 {
         return;
     }
-    let mut before = None;
-    for i in 0..values.len() {
-        match to_fraction(values[i], divisor) {
-            Some(integer) => before = Some(integer),
+    // Until there is one before, the first one of all stands in.
+    let mut before = values.iter().find_map(|value| to_fraction(*value, divisor)).unwrap_or(0);
+    for (i, value) in values.iter().enumerate() {
+        match to_fraction(*value, divisor) {
+            Some(integer) => before = integer,
             None => {
-                exceptions.push((start + i, values[i].to_bits()));
-                out[start + i] = before.unwrap_or_else(|| values[i..].iter().find_map(|value| to_fraction(*value, divisor)).unwrap_or(0));
+                exceptions.push((start + i, value.to_bits()));
+                out[start + i] = before;
             }
         }
     }
