@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tailors_model::{Clock, OrgId, RouteTable, ShardId, Window};
-use tailors_store::{Objects, StoreError, log::Log, log::LogError, registry};
+use tailors_store::{Objects, StoreError, log::Log, registry};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
@@ -218,6 +218,6 @@ impl Control {
 impl ControlError {
     /// Whether going on makes no sense.
     fn ends_the_process(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Fatal(_) | StoreError::Denied(_)) | Self::Log(LogError::Fatal(_)))
+        self.is_fatal() || matches!(self, Self::Store(StoreError::Denied(_)))
     }
 }

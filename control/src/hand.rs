@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tailors_format::doc::{ManifestDoc, PlanReason, SealDoc, SealKind};
 use tailors_model::{ShardId, Window};
-use tailors_store::{StoreError, routes};
+use tailors_store::{StoreError, manifests, routes};
 
 use crate::plan::{self, Step};
 use crate::state::{Job, State};
@@ -227,7 +226,7 @@ impl Control {
         let Some(base) = plan::base(&known.decided).filter(|base| base.k >= seal.k) else { return Ok(false) };
         for file in base.files.clone() {
             let why = match self.deps().objects.get(&file.key).await {
-                Ok(bytes) if sha256(&bytes) == file.hash => continue,
+                Ok(bytes) if manifests::file_hash(&bytes) == file.hash => continue,
                 Ok(_) => "holds other bytes than were built".to_owned(),
                 Err(error @ (StoreError::NotFound(_) | StoreError::Data { .. })) => error.to_string(),
                 Err(error) => return Err(error.into()),
@@ -291,11 +290,6 @@ impl Control {
             ))),
         }
     }
-}
-
-/// SHA-256 in hex, as manifests name it.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a seal by hand means, in sentences.

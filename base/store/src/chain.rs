@@ -122,22 +122,7 @@ pub async fn end(objects: &Objects, epoch: u32, partition: u32, writer: &str) ->
         if head.ended {
             return Ok(Some(head.next));
         }
-        let node = NodeDoc {
-            kind: NodeKind::End,
-            start: head.next,
-            next: head.next,
-            raw: None,
-            extents: Default::default(),
-            route_version: 0,
-            records: 0,
-            payloads: 0,
-            points: 0,
-            envelope_corrupt: 0,
-            time_ms: None,
-            received_at_us: None,
-            writer: writer.to_owned(),
-            attempt: 0,
-        };
+        let node = NodeDoc::without_records(NodeKind::End, head.next, head.next, writer);
         match commit(objects, epoch, partition, &node).await? {
             Commit::Mine => return Ok(Some(node.start)),
             // A zombie was first: its records are captured, the end comes after them.

@@ -1,10 +1,12 @@
 //! Manifests: the one object that makes a generation visible or cancels it (protocol.md 2.4 step 4, 2.5). Dense from g = 1, never deleted.
 
+use sha2::{Digest, Sha256};
 use tailors_format::doc::{GoneDoc, ManifestDoc, ManifestKind};
 use tailors_format::key;
 use tailors_model::{ShardId, Window};
 
 use crate::objects::{Objects, PutDoc, StoreError};
+use crate::plans::hex;
 use crate::seals::{misplaced, window_of};
 
 /// Outcome of deciding a generation.
@@ -79,4 +81,9 @@ pub async fn gone(objects: &Objects, shard: ShardId, window: Window, g: u32) -> 
 /// Marks g as gone, before its files go.
 pub async fn put_gone(objects: &Objects, shard: ShardId, window: Window, g: u32, doc: &GoneDoc) -> Result<PutDoc<GoneDoc>, StoreError> {
     objects.put_doc(&key::gone(shard, window, g), doc).await
+}
+
+/// SHA-256 in hex: the `hash` of a manifest's file.
+pub fn file_hash(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }

@@ -13,7 +13,6 @@ use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use sha2::{Digest, Sha256};
 use tailors_engine::{
     EngineError, LocalSession, RawExtent, RawKeep, RawSource, RawSplitExec, StreamExec, StreamFn, find_error, is_out_of_memory, plan_splits,
 };
@@ -23,7 +22,7 @@ use tailors_format::key;
 use tailors_model::window::WINDOW_MS;
 use tailors_model::{Clock, RouteTable, ShardId, Window};
 use tailors_store::objects::Objects;
-use tailors_store::plans;
+use tailors_store::{manifests, plans};
 
 use crate::census::census;
 use crate::encode::{Encoded, Encoder, Shared};
@@ -292,7 +291,7 @@ fn verify(shard: ShardId, key: &str, made: &Bytes, stored: &Bytes, points: u64) 
     if indexed != points {
         return Err(BuildError::Bug(format!("{key}: {indexed} points in its index, {points} were written")));
     }
-    Ok(Sha256::digest(stored).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(manifests::file_hash(stored))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BuildError> {

@@ -43,22 +43,7 @@ async fn hole(deps: &CaptureDeps, partition: u32, lost: Range<u64>) -> Result<u6
     }
     tracing::error!(partition, start, end, "records are lost");
     metrics::counter!("tailors_capture_hole_records_total").increment(end - start);
-    let node = NodeDoc {
-        kind: NodeKind::Hole,
-        start,
-        next: end,
-        raw: None,
-        extents: Default::default(),
-        route_version: 0,
-        records: 0,
-        payloads: 0,
-        points: 0,
-        envelope_corrupt: 0,
-        time_ms: None,
-        received_at_us: None,
-        writer: deps.writer.clone(),
-        attempt: 0,
-    };
+    let node = NodeDoc::without_records(NodeKind::Hole, start, end, &deps.writer);
     match chain::commit(&deps.objects, deps.log.epoch(), partition, &node).await? {
         Commit::Mine => Ok(end),
         // Somebody else goes on here; the next C0 sees how far.

@@ -79,6 +79,28 @@ pub struct NodeDoc {
     pub attempt: u32,
 }
 
+impl NodeDoc {
+    /// A node that brings no records: a hole over `start..next`, or the end at `start == next`.
+    pub fn without_records(kind: NodeKind, start: u64, next: u64, writer: &str) -> Self {
+        Self {
+            kind,
+            start,
+            next,
+            raw: None,
+            extents: BTreeMap::new(),
+            route_version: 0,
+            records: 0,
+            payloads: 0,
+            points: 0,
+            envelope_corrupt: 0,
+            time_ms: None,
+            received_at_us: None,
+            writer: writer.to_owned(),
+            attempt: 0,
+        }
+    }
+}
+
 impl Document for NodeDoc {
     const FORMAT: &'static str = "node/0";
 }
