@@ -3,6 +3,7 @@
 //! In: the name of a benchmark. Out: rows (`report`), as a table for people or as JSON. A rival is measured in the same run where it can be; else its
 //! figure was recorded (`../shared/design/rivals.md`) and its name stands in `recorded`. Data comes from a seed or from `fixtures/`.
 
+mod churn;
 mod codec;
 mod data;
 mod import;

@@ -5,7 +5,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use super::Measured;
 use crate::Outcome;
 use crate::data::{Dataset, fingerprint, label_lines};
-use crate::timing::{best_s, keep, time};
+use crate::timing::{best_s, keep, time_cpu};
 
 const LEVEL: i32 = 3;
 /// Rows of a block.
@@ -18,7 +18,7 @@ struct Block {
 
 /// Encodes, reads back, compares.
 pub(crate) fn measure(dataset: &Dataset) -> Outcome<Measured> {
-    let (blocks, encode_s) = time(|| encode(dataset));
+    let (blocks, encode_s) = time_cpu(|| encode(dataset));
     let blocks = blocks?;
     let labels = zstd::bulk::compress(label_lines(dataset).as_bytes(), LEVEL)?;
     let bytes = labels.len() + blocks.iter().flat_map(|block| &block.columns).map(Vec::len).sum::<usize>();

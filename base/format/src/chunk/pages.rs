@@ -49,8 +49,8 @@ pub(super) struct EncodeScratch {
     /// One for each value.
     integers: Vec<i64>,
     exceptions: Vec<(usize, u64)>,
-    /// What is given to the coder: one for each value, or for each value but the first of a part.
-    coded: Vec<i64>,
+    /// Differences: one for each value but the first of a part.
+    differences: Vec<i64>,
 }
 
 /// A run of one series' points.
@@ -151,12 +151,12 @@ fn encode_chunk<'a, I: Iterator<Item = &'a [f64]>>(
         integers.iter_mut().for_each(|integer| *integer /= divisor);
     }
     let plain = Plan { parts, transform, divisor, delta };
-    let chunk = plain.encode(&scratch.integers, &scratch.exceptions, &mut scratch.coded)?;
+    let chunk = plain.encode(&scratch.integers, &scratch.exceptions, &mut scratch.differences)?;
     if dictionary.is_empty() {
         return Ok(chunk);
     }
     let codes: Vec<i64> = scratch.integers.iter().map(|integer| dictionary.partition_point(|entry| entry < integer) as i64).collect();
-    let mut other = Plan { transform: Transform::Dictionary, ..plain }.encode(&codes, &[], &mut scratch.coded)?;
+    let mut other = Plan { transform: Transform::Dictionary, ..plain }.encode(&codes, &[], &mut scratch.differences)?;
     let mut meta = Vec::new();
     put_varint(&mut meta, dictionary.len() as u64);
     put_column(&mut meta, &dictionary.iter().map(|entry| *entry as u64).collect::<Vec<_>>())?;
@@ -192,18 +192,8 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     /// Tries the coders on the integers, keeps the smaller.
-    fn encode(self, integers: &[i64], exceptions: &[(usize, u64)], coded: &mut Vec<i64>) -> Result<Chunk, FormatError> {
-        coded.clear();
-        if self.delta {
-            let mut rest = integers;
-            for part in self.parts {
-                let (own, after) = rest.split_at(part.points);
-                coded.extend(own.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
-                rest = after;
-            }
-        } else {
-            coded.extend_from_slice(integers);
-        }
+    fn encode(self, integers: &[i64], exceptions: &[(usize, u64)], differences: &mut Vec<i64>) -> Result<Chunk, FormatError> {
+        let coded: &[i64] = if self.delta { self.differences(integers, differences) } else { integers };
         let pages = cut_pages(self.parts, PACKED_PAGE_POINTS);
         let (coder, best) = encode_integers(coded, &self.coded_sizes(&pages))?;
         // Where entropy coding leaves little, repeated patterns may leave less.
@@ -216,6 +206,18 @@ impl Plan<'_> {
             }
         }
         Ok(self.chunk(coder, best, &pages, integers, exceptions))
+    }
+
+    /// Differences inside each part.
+    fn differences<'a>(&self, integers: &[i64], out: &'a mut Vec<i64>) -> &'a [i64] {
+        out.clear();
+        let mut rest = integers;
+        for part in self.parts {
+            let (own, after) = rest.split_at(part.points);
+            out.extend(own.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+            rest = after;
+        }
+        out
     }
 
     fn points(&self, page: &Range<usize>) -> usize {
