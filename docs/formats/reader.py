@@ -301,7 +301,12 @@ class File:
         self.values = {i: [] for i in varying}
         self.chunk_of, self.summarized_pages, number = {}, [], 0
         for pages, coder, flags, meta, transform, parameter, divisor in chunks:
-            dictionary = []
+            dictionary, base, patterns = [], None, []
+            if flags & 1:
+                cursor = Cursor(meta)
+                base = unzigzag(cursor.varint())
+                patterns = [struct.unpack("<Q", cursor.take(8))[0] for _ in range(cursor.varint())]
+                meta = cursor.rest()
             if transform == 4:
                 cursor = Cursor(meta)
                 dictionary = [from_ordered(signed(entry)) for entry in cursor.column(cursor.varint())]
@@ -320,7 +325,20 @@ class File:
                 if any(len(self.series_times[series]) < 256 for series, _ in parts):
                     self.summarized_pages.append(points)
                 body = self.checked(2, at, self.data[at:at + size + 4])
-                values = page_values(Cursor(body), points, [n for _, n in parts], coder, flags, opened, transform, parameter, divisor, dictionary)
+                page = Cursor(body)
+                odds = [struct.unpack("<Q", page.take(8))[0] for _ in range(page.varint())] if flags & 1 else []
+                firsts, exceptions = take_firsts(page, parts, flags, len(patterns))
+                coded = coded_integers(page, points - len(firsts), coder, opened)
+                if flags & 1:
+                    starts = [start for start, _ in firsts]
+                    places = [place for place in range(points) if place not in starts] if flags & 2 else range(points)
+                    exceptions += [(place, integer - base) for place, integer in zip(places, coded) if integer >= base]
+                    coded = [0 if integer >= base else integer for integer in coded]
+                values = page_values(parts, coded, firsts, flags, transform, parameter, divisor, dictionary)
+                for place, code in sorted(exceptions):
+                    check(code <= len(patterns), "exception that stands for no value")
+                    values[place] = from_bits(patterns[code] if code < len(patterns) else odds.pop(0))
+                check(not odds, "odd doubles that no integer stands for")
                 for series, n in parts:
                     self.values[series] += values[:n]
                     values = values[n:]
@@ -358,36 +376,38 @@ class File:
             yield "\t".join([str(org), name.decode(), tags.decode(), f"{kind} {interval} {unit.decode()} {text.decode()}", self.summary(series), points])
 
 
-def page_values(cursor, n, parts, coder, flags, opened, transform, parameter, divisor, dictionary):
-    exceptions = []
-    if flags & 1:
-        count = cursor.varint()
-        if count:
-            patterns = [struct.unpack("<Q", cursor.take(8))[0] for _ in range(cursor.varint())]
-            at, places = -1, []
-            for _ in range(count):
-                at += cursor.varint() + 1
-                places.append(at)
-            exceptions = [(place, patterns[cursor.varint()]) for place in places]
-    firsts, first = [], 0
-    if flags & 2:
-        for _ in parts:
-            first = signed(first + unzigzag(cursor.varint()))
-            firsts.append(first)
-    count = n - len(firsts)
+def take_firsts(page, parts, flags, patterns):
+    """(position, integer) of the first value of each part of a page of differences, and which of them are exceptions."""
+    firsts, exceptions, first, place = [], [], 0, 0
+    for _, points in parts if flags & 2 else []:
+        number = page.varint()
+        if flags & 1:
+            if number & 1:
+                exceptions.append((place, page.varint()))
+            number >>= 1
+        first = signed(first + unzigzag(number))
+        firsts.append((place, first))
+        place += points
+    return firsts, exceptions
+
+
+def coded_integers(page, count, coder, opened):
     if coder in (1, 2):
-        coded = [int(value) for value in pco_page(opened, cursor.rest(), {1: np.int32, 2: np.int64}[coder], count)]
-    elif coder == 3:
-        varints = Cursor(unzstd(cursor.rest(), count * 10))
+        return [int(value) for value in pco_page(opened, page.rest(), {1: np.int32, 2: np.int64}[coder], count)]
+    if coder == 3:
+        varints = Cursor(unzstd(page.rest(), count * 10))
         coded = [unzigzag(varints.varint()) for _ in range(count)]
         varints.done()
-    else:
-        check(coder == 4, f"unknown coder {coder}")
-        coded = list(struct.unpack(f"<{count}q", cursor.rest()))
+        return coded
+    check(coder == 4, f"unknown coder {coder}")
+    return list(struct.unpack(f"<{count}q", page.rest()))
+
+
+def page_values(parts, coded, firsts, flags, transform, parameter, divisor, dictionary):
     integers = coded
     if flags & 2:
         integers, coded = [], iter(coded)
-        for length, first in zip(parts, firsts):
+        for (_, length), (_, first) in zip(parts, firsts):
             integers.append(first)
             for _ in range(length - 1):
                 integers.append(signed(integers[-1] + next(coded)))
@@ -400,8 +420,6 @@ def page_values(cursor, n, parts, coder, flags, opened, transform, parameter, di
     else:
         check(transform == 4, f"unknown transform {transform}")
         values = [dictionary[integer] for integer in integers]
-    for place, pattern in exceptions:
-        values[place] = from_bits(pattern)
     return values
 
 

@@ -72,7 +72,13 @@ fn everything() -> Vec<BucketInput> {
     let decimal = |seed, n| walk(seed, n, 30).map(|i| i as f64 / 100.0).collect::<Vec<f64>>();
     let special = |values: Vec<f64>| {
         let odd = [f64::NAN, -0.0, f64::NEG_INFINITY, f64::from_bits(0x7ff0_0000_0000_0002), 0.1 + 0.2];
-        let at = |(i, value): (usize, f64)| if i % 40 == 7 { odd[i / 40 % 5] } else { value };
+        // The first value of a series too, and more NaNs than have integers of their own.
+        let at = |(i, value): (usize, f64)| match i {
+            0 => f64::INFINITY,
+            60..80 => f64::from_bits(0x7ff8_0000_0000_0000 | i as u64),
+            _ if i % 40 == 7 => odd[i / 40 % 5],
+            _ => value,
+        };
         values.into_iter().enumerate().map(at).collect::<Vec<f64>>()
     };
     let quotients: Vec<f64> = (0..6_000).map(|i| (noise(i) % 20) as f64 / (noise(i + 9_000) % 9 + 3) as f64).collect();

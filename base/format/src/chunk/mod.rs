@@ -15,6 +15,7 @@ mod coder;
 mod column;
 mod decode;
 mod encode;
+mod exceptions;
 mod index;
 mod labels;
 pub(crate) mod layout;

@@ -126,7 +126,7 @@ pub(super) fn to_value(integer: i64, exponent: u8) -> f64 {
     integer as f64 / POW10[usize::from(exponent)]
 }
 
-fn is_special(value: f64) -> bool {
+pub(super) fn is_special(value: f64) -> bool {
     !value.is_finite() || value.to_bits() == (-0.0f64).to_bits()
 }
 
@@ -152,7 +152,7 @@ pub(super) fn fits(values: &[f64], transform: Transform) -> bool {
     }
     let misses = values.iter().filter(|value| rounded(**value, divisor).1 != 0).count();
     let special = values.iter().filter(|value| is_special(**value)).count();
-    special * 2 <= values.len() && misses.saturating_sub(special) <= values.len() / 16
+    special * 16 <= values.len() * 15 && misses.saturating_sub(special) <= values.len() / 16
 }
 
 /// The class of a series; the exponent is the least that serves it.
