@@ -54,6 +54,8 @@ fn dataset(series: u32, name: Name) -> Dataset {
         let values = (0..POINTS).map(|_| next()).collect();
         buckets[(number % METRICS) as usize].series.push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values });
     }
+    // A build's rows come sorted.
+    buckets.iter_mut().for_each(|bucket| bucket.series.sort_unstable_by(|a, b| a.tags.cmp(&b.tags)));
     Dataset { name: "churn", buckets }
 }
 

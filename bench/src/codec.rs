@@ -22,8 +22,8 @@ pub(crate) const BYTES_PER_POINT: &str = "B/point";
 pub(crate) const SPEED: &str = "M points/s/core";
 /// A query's steps: a minute each, through the window.
 const STEPS: Steps = Steps { start: 0, step: 60_000, count: SPAN.span_ms / 60_000 };
-/// Points of a series, on average, from which on increments say what its values must cost; of shorter ones the first values do.
-const INCREMENTS_FROM: usize = 100;
+/// Points of a series, on average, from which on increments say what its values must cost; of shorter ones the first values do too.
+const INCREMENTS_FROM: usize = 1_000;
 /// (kind, reach in month, reach in fleet, VictoriaMetrics, Prometheus), bytes/point.
 const KIND_REACH: [(usize, f64, f64, f64, f64); 5] = [
     (0, 0.72, 0.72, 0.721, 6.53),
@@ -33,15 +33,26 @@ const KIND_REACH: [(usize, f64, f64, f64, f64); 5] = [
     (4, 6.16, 6.16, 5.44, 6.81),
 ];
 
-/// All rows.
-pub(crate) fn run(host: &Path, quick: bool) -> Outcome<Vec<Row>> {
+/// All rows, or those of one data set.
+pub(crate) fn run(host: &Path, quick: bool, only: Option<&str>) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
-    measure_host(&data::host(host)?, quick, &mut rows)?;
-    measure_mix(&data::mix(quick), quick, &mut rows)?;
-    measure_kinds(&data::month(), quick, &mut rows)?;
-    measure_kinds(&data::fleet(quick), quick, &mut rows)?;
-    churn::measure(quick, &mut rows)?;
-    Ok(rows)
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    if wanted("host") {
+        measure_host(&data::host(host)?, quick, &mut rows)?;
+    }
+    if wanted("mix") {
+        measure_mix(&data::mix(quick), quick, &mut rows)?;
+    }
+    if wanted("month") {
+        measure_kinds(&data::month(), quick, &mut rows)?;
+    }
+    if wanted("fleet") {
+        measure_kinds(&data::fleet(quick), quick, &mut rows)?;
+    }
+    if wanted("churn") {
+        churn::measure(quick, &mut rows)?;
+    }
+    if rows.is_empty() { Err(format!("no data set {}", only.unwrap_or_default()).into()) } else { Ok(rows) }
 }
 
 pub(crate) fn shard() -> ShardId {
@@ -177,13 +188,13 @@ fn measure_mix(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<(
     push_parts(dataset.name, &stored, rows);
     let reports = stored.reports();
     for bucket in &dataset.buckets {
-        let Some(entropy) = entropy_bytes(bucket) else { continue };
+        let Some((entropy, of_increments)) = entropy_bytes(bucket) else { continue };
         let own = reports.iter().flat_map(|report| &report.metrics).filter(|metric| metric.metric.as_bytes() == bucket.metric);
         let (bytes, points) = own.fold((0, 0), |sum, metric| (sum.0 + metric.bytes, sum.1 + metric.points));
         let name = format!("mix: values of {}", String::from_utf8_lossy(&bucket.metric));
         let row = Row::lower(name, bytes as f64 / points as f64, BYTES_PER_POINT).rival("order-0 entropy", entropy);
-        let is_long = points as usize >= bucket.series.len() * INCREMENTS_FROM;
-        rows.push(if is_long { row.reach(1.03 * entropy + 0.005) } else { row });
+        let bounds = !of_increments || points as usize >= bucket.series.len() * INCREMENTS_FROM;
+        rows.push(if bounds { row.reach(1.03 * entropy + 0.005) } else { row });
     }
     push_speeds(dataset, &stored, &rivals, true, quick, rows)
 }
@@ -305,8 +316,9 @@ fn read_one(stored: &Stored, metric: &[u8], tags: &[tailors_model::Tag], points:
 }
 
 /// Order-0 entropy of a metric's increments or of its values, whichever is less, bytes per point, with Miller and Madow's correction.
-/// What is no number (NaN, infinities, -0.0) is a symbol of its own. `None` for constants and for what is no decimal.
-fn entropy_bytes(bucket: &BucketInput) -> Option<f64> {
+/// What is no number (NaN, infinities, -0.0) is a symbol of its own. Also says whether it is that of increments. `None` for constants and for what
+/// is no decimal.
+fn entropy_bytes(bucket: &BucketInput) -> Option<(f64, bool)> {
     let mut values: BTreeMap<(bool, i64), u64> = BTreeMap::new();
     let mut increments = values.clone();
     for series in &bucket.series {
@@ -329,8 +341,8 @@ fn entropy_bytes(bucket: &BucketInput) -> Option<f64> {
             }
         }
     }
-    let least = bits(&values).min(bits(&increments)) / 8.0;
-    (least > 0.0).then_some(least)
+    let (values, increments) = (bits(&values) / 8.0, bits(&increments) / 8.0);
+    (values > 0.0).then_some((values.min(increments), increments < values))
 }
 
 fn bits<K>(counts: &BTreeMap<K, u64>) -> f64 {
