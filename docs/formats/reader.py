@@ -140,6 +140,10 @@ def block(encoding, data, n):
         value = cursor.varint()
         cursor.done()
         return [value] * n
+    if encoding == 7:
+        first, step = cursor.varint(), unzigzag(cursor.varint())
+        cursor.done()
+        return [first + i * step & U64 for i in range(n)]
     if encoding == 4:
         width = cursor.u8()
         plain = unzstd(cursor.rest(), n * width)
@@ -239,7 +243,9 @@ class File:
 
     def read_series(self, cursor):
         n = cursor.varint()
-        self.sets, times, flags = cursor.column(n), cursor.column(n), cursor.column(n)
+        self.sets, times = cursor.column(n), cursor.column(n)
+        flags = [i % 2 for i, run in enumerate(cursor.column(cursor.varint())) for _ in range(run)]
+        check(len(flags) == n, "runs of constants do not add up")
         self.series_times = [self.times[number] for number in times]
         exponents = cursor.column(sum(flags))
         constants = iter([from_bits(number) if exponent == 15 else unzigzag(number) / 10.0**exponent

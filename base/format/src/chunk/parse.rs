@@ -24,8 +24,13 @@ impl ChunkIndex {
         let most = |count: usize| count.saturating_sub(1) as u64;
         let sets = take_bounded(what, &mut cursor, count, u64::from(u32::MAX))?;
         let times = take_bounded(what, &mut cursor, count, most(self.times.len()))?;
-        let flags = take_bounded(what, &mut cursor, count, 1)?;
-        let constants = flags.iter().filter(|flag| **flag == 1).count();
+        let runs = usize::try_from(cursor.varint()?).ok().filter(|runs| *runs <= count + 1);
+        let runs = runs.ok_or_else(|| FormatError::invalid(what, "more runs of constants than series"))?;
+        let runs = take_bounded(what, &mut cursor, runs, count as u64)?;
+        if runs.iter().map(|run| u64::from(*run)).sum::<u64>() != count as u64 {
+            return Err(FormatError::invalid(what, "runs of constants do not add up"));
+        }
+        let constants = runs.iter().skip(1).step_by(2).map(|run| *run as usize).sum();
         let exponents = take_bounded(what, &mut cursor, constants, u64::from(BITS))?;
         let numbers = take_column(what, &mut cursor, constants)?;
         let exponents_len = exponents.len();
@@ -40,9 +45,10 @@ impl ChunkIndex {
         let mut summarized: Vec<u32> = Vec::new();
         self.series.reserve_exact(count);
         self.varying.reserve_exact(count - exponents_len);
-        for ((set, time), flag) in sets.into_iter().zip(times).zip(flags) {
+        let is_constant = runs.iter().zip([false, true].into_iter().cycle()).flat_map(|(run, is)| std::iter::repeat_n(is, *run as usize));
+        for ((set, time), is_constant) in sets.into_iter().zip(times).zip(is_constant) {
             let mut entry = SeriesEntry { set, time, first: CONSTANT, constant: 0.0, summary: NONE };
-            if flag == 1 {
+            if is_constant {
                 entry.constant = constants.next().ok_or_else(|| FormatError::invalid(what, "constant without a value"))?;
             } else {
                 let points = self.times.points(time);
