@@ -49,6 +49,9 @@ pub(crate) fn run(host: &Path, quick: bool, only: Option<&str>) -> Outcome<Vec<R
     if wanted("fleet") {
         measure_kinds(&data::fleet(quick), quick, &mut rows)?;
     }
+    if wanted("jitter") {
+        measure_jitter(&data::jitter(), &mut rows)?;
+    }
     if wanted("churn") {
         churn::measure(quick, &mut rows)?;
     }
@@ -197,6 +200,16 @@ fn measure_mix(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<(
         rows.push(if bounds { row.reach(1.03 * entropy + 0.005) } else { row });
     }
     push_speeds(dataset, &stored, &rivals, true, quick, rows)
+}
+
+/// What timestamps cost that follow no grid.
+fn measure_jitter(dataset: &Dataset, rows: &mut Vec<Row>) -> Outcome<()> {
+    let stored = Stored::of(dataset)?;
+    let parts = stored.reports().into_iter().flat_map(|report| report.parts);
+    let times: u64 = parts.filter(|(part, _)| *part == "times").map(|(_, bytes)| bytes).sum();
+    let row = Row::lower("jitter, 10 to 15 s: timestamps", times as f64 / stored.points as f64, BYTES_PER_POINT).reach(0.36);
+    rows.push(row.rival("order-0 entropy", 6f64.log2() / 8.0));
+    Ok(())
 }
 
 /// Month and fleet: exact; and each kind in a file of its own, as `rw_load.py --kinds` makes it. Constants have no pages: for them counts by how much

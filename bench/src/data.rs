@@ -6,6 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tailors_format::chunk::{BucketInput, SeriesColumn, Span};
 use tailors_model::window::{WINDOW_MS, WINDOW_S};
 use tailors_model::{MetricMeta, OrgId, Tag, Window, canonical_tags};
@@ -152,6 +154,23 @@ pub(crate) fn month() -> Dataset {
 /// One window of the fleet at 1 s: 500 hosts, quick 100, so that each kind has as many.
 pub(crate) fn fleet(quick: bool) -> Dataset {
     synthetic("fleet", Class::Fleet, if quick { 200 } else { 1_000 }, 1)
+}
+
+/// 100 series whose points come 10 to 15 whole seconds apart, as likely as not, each series by itself.
+pub(crate) fn jitter() -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let mut columns = OfMetric::new();
+    for host in 0..100 {
+        let mut at_s = rng.random_range(0..15u32);
+        let mut timestamps = Vec::new();
+        while i64::from(at_s) < WINDOW_S {
+            timestamps.push(at_s * 1_000);
+            at_s += rng.random_range(10..=15u32);
+        }
+        let values = vec![1.0; timestamps.len()];
+        columns.insert(vec![Tag::pair("host", format!("host-{host:03}"))], (timestamps, values));
+    }
+    Dataset::of("jitter", Columns::from([(Bytes::from_static(b"up"), columns)]))
 }
 
 /// Kinds of `rw_load.py`, by number.

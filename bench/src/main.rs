@@ -42,7 +42,7 @@ struct Cli {
     /// codec: host metrics at 1 Hz as CSV; default: `fixtures/host-1hz.csv.zst` of the repository.
     #[arg(long)]
     host: Option<PathBuf>,
-    /// codec: one data set alone: host, mix, month, fleet, or churn.
+    /// codec: one data set alone: host, mix, month, fleet, jitter, or churn.
     #[arg(long)]
     only: Option<String>,
 }
