@@ -66,6 +66,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Writes stored points as one Parquet file that DuckDB, pyarrow, Spark and others read.
+    #[command(
+        after_help = "Columns: org, metric, tags (map of lists; a bare tag is null), timestamp (UTC), value, kind, unit, interval_s, series; docs/export.md\n\
+                      Example: tailors export --parquet cpu.parquet --metric 'system_cpu_*' --from -1d --data ./data"
+    )]
+    Export(Export),
     /// Joins what was sent one-to-one with what is stored; exits 1 unless missing, extra, different and stored twice are all zero.
     #[command(after_help = "Example: tailors verify --truth points.csv.zst --org 1 --data ./data")]
     Verify(Verify),
@@ -205,6 +211,37 @@ pub(crate) struct Query {
     /// timestamp,series,value.
     #[arg(long)]
     pub(crate) csv: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// Parquet file to write; it appears when it is whole.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) parquet: PathBuf,
+    /// Data directory whose store is read; `up` may be running.
+    #[arg(long, default_value = "./data")]
+    pub(crate) data: PathBuf,
+    /// A store instead of a data directory.
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) store: Option<PathBuf>,
+    /// One chunk file (.tchk) instead.
+    #[arg(long, conflicts_with_all = ["data", "store"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Org; all of them without.
+    #[arg(long)]
+    pub(crate) org: Option<u32>,
+    /// Metric name, or its beginning and a `*`; may be given again. All metrics without.
+    #[arg(long, value_name = "NAME|PREFIX*")]
+    pub(crate) metric: Vec<String>,
+    /// First time: RFC 3339, Unix seconds, -1h, now.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
+    /// End, exclusive.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) to: Option<String>,
+    /// Replace OUT if it is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
 }
 
 #[derive(Args, Debug)]

@@ -59,6 +59,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Query(query) => cmd::query::run(query).await,
         Command::Status { target, json } => cmd::status::run(target, json).await,
         Command::Inspect { file, json } => cmd::inspect::run(&file, json),
+        Command::Export(export) => cmd::export::run(export).await,
         Command::Verify(verify) => cmd::verify_command(verify).await,
         Command::Generate(generate) => cmd::generate::run(&generate),
         Command::Doctor { store } => cmd::doctor::run(&store).await,

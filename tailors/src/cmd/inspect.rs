@@ -58,7 +58,7 @@ fn parts(path: &Path) -> Vec<String> {
 }
 
 /// The shard is part of every checksum. It stands in the key, `…/chunk/v1/{shard}/…`; of a copy that lies elsewhere, those of the mod route are tried.
-fn shard_of(path: &Path, tail: &[u8], size: u64) -> Result<ShardId, Failure> {
+pub(crate) fn shard_of(path: &Path, tail: &[u8], size: u64) -> Result<ShardId, Failure> {
     if let Some(shard) = parts(path).iter().filter_map(|part| part.parse().ok()).next_back() {
         return Ok(shard);
     }
