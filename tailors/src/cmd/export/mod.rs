@@ -101,7 +101,7 @@ fn notes(snapshot: &Snapshot, wanted: &Wanted) {
     if let Some(first) = unfinished.next() {
         let count = 1 + unfinished.count();
         say!(
-            "note: {count} windows of the range are not complete, the first {}: only what is built of them is in the file",
+            "note: {count} window(s) of the range are not complete, the first {}: only what is built of them is in the file",
             rfc3339(first.start_ms())
         );
     }

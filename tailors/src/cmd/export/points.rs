@@ -38,11 +38,11 @@ pub(super) struct Wanted {
 impl Wanted {
     fn metric(&self, org: OrgId, name: &[u8]) -> bool {
         // Queries know a stored name by its translation too, so a user may know no other.
-        let plain = |byte: &u8| if byte.is_ascii_alphanumeric() || b"_:".contains(byte) { *byte } else { b'_' };
-        let translated: Vec<u8> = name.iter().map(plain).collect();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "_:".contains(c) { c } else { '_' };
+        let translated: String = String::from_utf8_lossy(name).chars().map(plain).collect();
         let fits = |wanted: &String| match wanted.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix.as_bytes()) || translated.starts_with(prefix.as_bytes()),
-            None => name == wanted.as_bytes() || translated == wanted.as_bytes(),
+            Some(prefix) => name.starts_with(prefix.as_bytes()) || translated.starts_with(prefix),
+            None => name == wanted.as_bytes() || translated == *wanted,
         };
         self.org.is_none_or(|wanted| wanted == org) && (self.metrics.is_empty() || self.metrics.iter().any(fits))
     }
@@ -97,18 +97,23 @@ impl Source<'_> {
         }
     }
 
-    /// The index, all its checksums compared.
+    /// The index; its checksums and the header's are compared.
     async fn index(&self) -> Result<ChunkIndex, Failure> {
         let (name, length) = (self.name(), self.len()?);
-        let one = |mut bytes: Vec<Bytes>| bytes.pop().unwrap_or_default();
-        let trailer = one(self.get(&[length.saturating_sub(ChunkIndex::TRAILER_BYTES as u64)..length]).await?);
-        let range = ChunkIndex::tail_range(&trailer, length).map_err(|error| damaged(&name, error))?;
-        let tail = one(self.get(&[range]).await?);
+        let header = 0..length.min(ChunkIndex::HEADER_BYTES as u64);
+        let trailer = length.saturating_sub(ChunkIndex::TRAILER_BYTES as u64)..length;
+        let ends = self.get(&[header, trailer]).await?;
+        let range = ChunkIndex::tail_range(&ends[1], length).map_err(|error| damaged(&name, error))?;
+        let tail = self.get(std::slice::from_ref(&range)).await?.concat();
         let shard = match self {
             Self::Stored(_, shard, _) => *shard,
-            Self::Alone(path, _) => inspect::shard_of(path, &tail, length)?,
+            Self::Alone(path, _) => {
+                inspect::shard_of(path, &tail, length).map_err(|failure| Failure::unavailable(format!("TLR-4020: {}", failure.message)))?
+            }
         };
-        ChunkIndex::parse(shard, &tail, length).map_err(|error| damaged(&name, error))
+        let index = ChunkIndex::parse(shard, &tail, length).map_err(|error| damaged(&name, error))?;
+        index.check_header(&ends[0]).map_err(|error| damaged(&name, error))?;
+        Ok(index)
     }
 }
 

@@ -275,3 +275,50 @@ fn labels<T: DataType, W: Write + Send>(
         batch.write(column)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use parquet::column::reader::get_typed_column_reader;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+
+    fn labels_of(host: u32, tags: &[Tag]) -> Arc<Labels> {
+        let tags = [tags, &[Tag::pair("host", host.to_string())]].concat();
+        Arc::new(Labels::new(OrgId(1), &Bytes::from_static(b"m"), &tags, &MetricMeta::default()).expect("UTF-8"))
+    }
+
+    /// Row groups end at their rows, and at their series where those are short; nothing is lost at the edges.
+    #[test]
+    fn row_groups_are_bounded_by_rows_and_by_series() {
+        let mut table = Table::new(Vec::new(), Vec::new()).expect("a schema");
+        let long: Vec<u32> = (0..ROWS_MAX as u32 + 10).collect();
+        let values: Vec<f64> = long.iter().map(|n| f64::from(*n)).collect();
+        table.push(&labels_of(0, &[]), 5, &long, &values).expect("writes");
+        for host in 1..=STRETCHES_MAX as u32 {
+            table.push(&labels_of(host, &[Tag::bare("canary")]), 0, &[host], &[-f64::from(host)]).expect("writes");
+        }
+        assert_eq!(table.rows as usize, long.len() + STRETCHES_MAX);
+        let file = SerializedFileReader::new(Bytes::from(table.finish().expect("writes"))).expect("a whole file");
+        let groups: Vec<i64> = file.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        assert_eq!(groups, [ROWS_MAX as i64, 10 + STRETCHES_MAX as i64 - 1, 1]);
+        let mut read = Vec::new();
+        for group in 0..groups.len() {
+            let column = file.get_row_group(group).and_then(|group| group.get_column_reader(5)).expect("values");
+            get_typed_column_reader::<DoubleType>(column).read_records(usize::MAX, None, None, &mut read).expect("reads");
+        }
+        let short = (1..=STRETCHES_MAX as u32).map(|host| -f64::from(host));
+        assert!(read.iter().copied().eq(values.iter().copied().chain(short)));
+        let last = file.get_row_group(2).expect("a group").get_row_iter(None).expect("rows").next().expect("one").expect("reads");
+        let shown = last.to_string();
+        assert!(shown.contains("canary") && shown.contains(&STRETCHES_MAX.to_string()), "{shown}");
+    }
+
+    #[test]
+    fn text_that_is_no_utf8_is_refused_not_bent() {
+        let tags = [Tag::pair("k", &b"\xff"[..])];
+        let error = Labels::new(OrgId(1), &Bytes::from_static(b"m"), &tags, &MetricMeta::default()).expect_err("no UTF-8");
+        assert!(error.contains("\\xff"), "{error}");
+    }
+}
