@@ -57,11 +57,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows what is in one of our files: chunk, raw file, log segment or document.
+    /// Shows what is in one of our files (chunk, raw file, log segment, document), and what the bytes of a chunk file go to.
     #[command(after_help = "Example: tailors inspect data/store/0a1b/chunk/v1/mod-0064-0001/1795132800/000001/a1/0000.tchk")]
     Inspect {
         /// The file.
         file: PathBuf,
+        /// One metric of a chunk file in detail: encodings, tag keys and how many values each has.
+        #[arg(long)]
+        metric: Option<String>,
         /// As JSON.
         #[arg(long)]
         json: bool,

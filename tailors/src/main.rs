@@ -58,7 +58,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Build { window, shard } => cmd::window::build(window, shard).await,
         Command::Query(query) => cmd::query::run(query).await,
         Command::Status { target, json } => cmd::status::run(target, json).await,
-        Command::Inspect { file, json } => cmd::inspect::run(&file, json),
+        Command::Inspect { file, metric, json } => cmd::inspect::run(&file, metric.as_deref(), json),
         Command::Export(export) => cmd::export::run(export).await,
         Command::Verify(verify) => cmd::verify_command(verify).await,
         Command::Generate(generate) => cmd::generate::run(&generate),

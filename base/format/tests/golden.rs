@@ -212,7 +212,11 @@ fn everything_comes_back() {
         }
     }
     let report = verify_file(shard(), &read(NEWEST, "everything.tchk")).unwrap().report();
-    let used: Vec<&str> = report.metrics.iter().flat_map(|metric| &metric.encodings).map(|(name, _)| name.as_str()).collect();
+    // Each byte counts once, shared pages too.
+    let bytes = |parts: &str| report.parts.iter().filter(|(part, _)| part.starts_with(parts)).map(|(_, bytes)| bytes).sum::<u64>();
+    assert_eq!(bytes(""), read(NEWEST, "everything.tchk").len() as u64);
+    assert_eq!(bytes("page"), report.metrics.iter().map(|metric| metric.bytes).sum::<u64>());
+    let used: Vec<&str> = report.metrics.iter().flat_map(|metric| &metric.encodings).map(|encoding| encoding.name.as_str()).collect();
     for part in ["const", "1e-2", "2^-", "f64", "dictionary", "delta", "x4096", "same", "pco32", "pco64", "bytes", "raw"] {
         assert!(used.iter().any(|name| name.contains(part)), "no golden file has {part}: {used:?}");
     }

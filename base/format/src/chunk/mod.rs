@@ -41,7 +41,7 @@ pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
 pub use read::{EachSeries, PageRead, verify_file};
-pub use report::{ChunkReport, MetricReport};
+pub use report::{ChunkReport, EncodingReport, MetricReport};
 pub use select::TagMarks;
 pub use summary::Statistics;
 
