@@ -29,6 +29,9 @@ mod times;
 mod value;
 mod zigzag;
 
+/// For [`crate::version`].
+pub(crate) const VERSION: (u16, u16) = (layout::MAJOR, layout::MINOR);
+
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]

@@ -85,11 +85,9 @@ pub(super) fn shown(shard: ShardId, index: &ChunkIndex) -> String {
     }
     list(&mut out, "metrics of most bytes", &by_bytes(&report), file);
     list(&mut out, "metrics of most bytes per point", &by_bytes_per_point(&report), file);
-    let _ = write!(
-        out,
-        "\nbytes of a metric: its pages and their checksums. per point: of metrics with {DEAR_POINTS_MIN} points and {} % of these bytes",
-        100.0 * DEAR_SHARE_MIN
-    );
+    let floor = format!("at least {DEAR_POINTS_MIN} points and {} % of these bytes", 100.0 * DEAR_SHARE_MIN);
+    let _ =
+        write!(out, "\nA metric's bytes are its pages and their checksums. Per point only metrics of {floor}. --help tells the encodings.");
     out
 }
 
