@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, assemble, encode_bucket, verify_file};
 use tailors_format::doc::{
-    Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PlanDoc, RevocationDoc, RouteDoc, SealDoc,
-    StreamDoc,
+    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PlanDoc, RevocationDoc, RouteDoc,
+    SealDoc, SnapDoc, StreamDoc, StreamEndDoc,
 };
 use tailors_format::raw::file::{ExtentKey, FrameIter, RawFileWriter, read_trailer, trailer_len, verify};
 use tailors_format::raw::{frame, segment as layout};
@@ -96,7 +96,7 @@ fn document<D: Document>(data: &[u8]) -> bool {
 }
 
 /// The first byte chooses the kind.
-const DOCUMENTS: [ReadDocument; 14] = [
+const DOCUMENTS: [ReadDocument; 17] = [
     document::<StreamDoc>,
     document::<GenesisDoc>,
     document::<NodeDoc>,
@@ -111,6 +111,9 @@ const DOCUMENTS: [ReadDocument; 14] = [
     document::<KeyDoc>,
     document::<RevocationDoc>,
     |data| serde_json::from_slice::<serde_json::Value>(data).is_ok(),
+    document::<CapIdxDoc>,
+    document::<SnapDoc>,
+    document::<StreamEndDoc>,
 ];
 
 pub(crate) fn documents(data: &[u8]) -> bool {
@@ -124,7 +127,11 @@ fn document_seed<D: Document>(kind: u8, fields: serde_json::Value) -> Vec<u8> {
 
 pub(crate) fn documents_seeds() -> Vec<Vec<u8>> {
     let shard = json!(ShardId::of_org(OrgId(7), 64));
+    let body = json!({"key": "ab12/body/v1/00", "bytes": 10, "raw_bytes": 20, "hash": "00ff"});
     vec![
+        document_seed::<CapIdxDoc>(14, json!({"start": 3, "next": 9, "received_max_us": null, "body": body})),
+        document_seed::<SnapDoc>(15, json!({"seq": 4_096, "entries": 4_000, "body": body})),
+        document_seed::<StreamEndDoc>(16, json!({"ends": {"00000": 7}, "writer": "w"})),
         document_seed::<FeedDoc>(6, json!({"shard": shard, "window": 1_795_132_800, "g": 2})),
         document_seed::<GenesisDoc>(1, json!({"start": 0, "writer": "w"})),
         document_seed::<GoneDoc>(8, json!({"superseded_by": 3})),

@@ -57,15 +57,28 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows what is in one of our files: chunk, raw file, log segment or document.
-    #[command(after_help = "Example: tailors inspect data/store/0a1b/chunk/v1/mod-0064-0001/1795132800/000001/a1/0000.tchk")]
+    /// Shows what is in one of our files (chunk, raw file, log segment, document), and what the bytes of a chunk file go to.
+    #[command(
+        after_help = "Encodings of a chunk file: const: in the index · 1e-2: hundredths · 2^-4: sixteenths · f64: doubles · dictionary · x4: multiples of 4 · \
+                      delta: differences · pco32 pco64 bytes raw: how the integers are written · same: pages of an earlier metric\n\
+                      Example: tailors inspect data/store/0a1b/chunk/v1/mod-0064-0001/1795132800/000001/a1/0000.tchk"
+    )]
     Inspect {
         /// The file.
         file: PathBuf,
+        /// One metric of a chunk file in detail: encodings, tag keys and how many values each has.
+        #[arg(long)]
+        metric: Option<String>,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Writes stored points as one Parquet file that DuckDB, pyarrow, Spark and others read.
+    #[command(
+        after_help = "Columns: org, metric, tags (map of lists; a bare tag is null), timestamp (UTC), value, kind, unit, interval_s, series; docs/export.md\n\
+                      Example: tailors export --parquet cpu.parquet --metric 'system_cpu_*' --from -1d --data ./data"
+    )]
+    Export(Export),
     /// Joins what was sent one-to-one with what is stored; exits 1 unless missing, extra, different and stored twice are all zero.
     #[command(after_help = "Example: tailors verify --truth points.csv.zst --org 1 --data ./data")]
     Verify(Verify),
@@ -205,6 +218,37 @@ pub(crate) struct Query {
     /// timestamp,series,value.
     #[arg(long)]
     pub(crate) csv: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// Parquet file to write; it appears when it is whole.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) parquet: PathBuf,
+    /// Data directory whose store is read; `up` may be running.
+    #[arg(long, default_value = "./data")]
+    pub(crate) data: PathBuf,
+    /// A store instead of a data directory.
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) store: Option<PathBuf>,
+    /// One chunk file (.tchk) instead.
+    #[arg(long, conflicts_with_all = ["data", "store"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Org; all of them without.
+    #[arg(long)]
+    pub(crate) org: Option<u32>,
+    /// Metric name, or its beginning and a `*`; may be given again. All metrics without.
+    #[arg(long, value_name = "NAME|PREFIX*")]
+    pub(crate) metric: Vec<String>,
+    /// First time: RFC 3339, Unix seconds, -1h, now.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
+    /// End, exclusive.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) to: Option<String>,
+    /// Replace OUT if it is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
 }
 
 #[derive(Args, Debug)]

@@ -13,5 +13,6 @@ pub mod payload;
 mod pieces;
 pub mod raw;
 pub mod sniff;
+pub mod version;
 
 pub use error::FormatError;

@@ -3,12 +3,14 @@
 //! Files are told by their first and last bytes, not by their names. Only where a checksum covers a file's key does its place count: documents, and
 //! the shard of chunk files. What is none of ours is not shown: `client.json` holds keys.
 
+mod chunk;
+
 use std::io::Read;
 use std::path::{Component, Path};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tailors_format::chunk::{ChunkIndex, ChunkReport, verify_file};
+use tailors_format::chunk::{ChunkIndex, verify_file};
 use tailors_format::doc;
 use tailors_format::raw::{self, segment::Verdict};
 use tailors_format::sniff::FileKind;
@@ -18,14 +20,12 @@ use crate::exit::Failure;
 use crate::out::say;
 use crate::time::rfc3339;
 
-/// Metrics shown in text; `--json` has all.
-const METRICS_SHOWN: usize = 15;
 /// Orgs without a shard of their own are spread over so many.
 const MOD_COUNT: u16 = 64;
 /// Bytes that a body may unfold to.
 const BODY_BYTES_MAX: u64 = 256 << 20;
 
-pub(crate) fn run(path: &Path, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn run(path: &Path, metric: Option<&str>, as_json: bool) -> Result<(), Failure> {
     if path.file_name().is_some_and(|name| name == "client.json") {
         return Err(Failure::usage(format!("{}: holds keys, which are never shown", path.display())));
     }
@@ -33,8 +33,12 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Result<(), Failure> {
     if bytes.is_empty() {
         return Err(damaged(path, "the file is empty; none of ours ever is"));
     }
-    let shown = match FileKind::of(&bytes) {
-        Some(FileKind::Chunk) => chunk(path, &bytes, as_json)?,
+    let kind = FileKind::of(&bytes);
+    if metric.is_some() && kind.is_some_and(|kind| kind != FileKind::Chunk) {
+        return Err(Failure::usage(format!("{}: only chunk files hold metrics; leave out --metric", path.display())));
+    }
+    let shown = match kind {
+        Some(FileKind::Chunk) => chunk_file(path, &bytes, metric, as_json)?,
         Some(FileKind::Raw) => raw_file(path, &bytes, as_json)?,
         Some(FileKind::Segment) => segment(path, &bytes, as_json)?,
         Some(FileKind::Document) => document(path, &bytes)?,
@@ -58,7 +62,7 @@ fn parts(path: &Path) -> Vec<String> {
 }
 
 /// The shard is part of every checksum. It stands in the key, `…/chunk/v1/{shard}/…`; of a copy that lies elsewhere, those of the mod route are tried.
-fn shard_of(path: &Path, tail: &[u8], size: u64) -> Result<ShardId, Failure> {
+pub(crate) fn shard_of(path: &Path, tail: &[u8], size: u64) -> Result<ShardId, Failure> {
     if let Some(shard) = parts(path).iter().filter_map(|part| part.parse().ok()).next_back() {
         return Ok(shard);
     }
@@ -67,55 +71,17 @@ fn shard_of(path: &Path, tail: &[u8], size: u64) -> Result<ShardId, Failure> {
     tried.ok_or_else(|| damaged(path, "the index is damaged, or belongs to a shard that the path does not name: checksums cover it"))
 }
 
-fn chunk(path: &Path, bytes: &[u8], as_json: bool) -> Result<String, Failure> {
+fn chunk_file(path: &Path, bytes: &[u8], metric: Option<&str>, as_json: bool) -> Result<String, Failure> {
     let size = bytes.len() as u64;
     let trailer = &bytes[bytes.len().saturating_sub(ChunkIndex::TRAILER_BYTES)..];
     let tail = ChunkIndex::tail_range(trailer, size).map_err(|error| damaged(path, error))?;
     let shard = shard_of(path, &bytes[tail.start as usize..tail.end as usize], size)?;
     let index = verify_file(shard, bytes).map_err(|error| damaged(path, error))?;
-    let span = index.span();
-    let report = index.report();
-    if as_json {
-        return Ok(chunk_json(&report, size).to_string());
-    }
-    let per_point = |bytes: u64, points: u64| if points == 0 { 0.0 } else { bytes as f64 / points as f64 };
-    let mut out = format!(
-        "chunk file of {shard}, {} + {} s\n{} points, {} series, {size} bytes, {:.3} bytes/point\n\nbytes by part\n",
-        rfc3339(span.start_ms),
-        span.span_ms / 1_000,
-        report.points,
-        report.series,
-        per_point(size, report.points)
-    );
-    for (part, bytes) in &report.parts {
-        out.push_str(&format!("  {part:<24}{bytes:>12}{:>9.3}\n", per_point(*bytes, report.points)));
-    }
-    let mut metrics: Vec<_> = report.metrics.iter().collect();
-    metrics.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.metric.cmp(&b.metric)));
-    out.push_str(&format!("\nlargest metrics{:>33}{:>9}{:>12}{:>9}  encodings\n", "points", "series", "bytes", "B/point"));
-    for metric in metrics.into_iter().take(METRICS_SHOWN) {
-        let encodings: Vec<_> = metric.encodings.iter().map(|(name, count)| format!("{name} x{count}")).collect();
-        let size = per_point(metric.bytes, metric.points);
-        out.push_str(&format!(
-            "  {:<34}{:>12}{:>9}{:>12}{size:>9.3}  {}\n",
-            metric.metric,
-            metric.points,
-            metric.series,
-            metric.bytes,
-            encodings.join(", ")
-        ));
-    }
-    Ok(out)
-}
-
-fn chunk_json(report: &ChunkReport, size: u64) -> Value {
-    let parts: serde_json::Map<String, Value> = report.parts.iter().map(|(part, bytes)| ((*part).to_owned(), json!(bytes))).collect();
-    let metrics: Vec<Value> = report
-        .metrics
-        .iter()
-        .map(|m| json!({"org": m.org, "metric": m.metric, "series": m.series, "points": m.points, "bytes": m.bytes, "encodings": m.encodings}))
-        .collect();
-    json!({"bytes": size, "points": report.points, "series": report.series, "parts": parts, "metrics": metrics})
+    let Some(name) = metric else {
+        return Ok(if as_json { chunk::json(shard, &index).to_string() } else { chunk::shown(shard, &index) });
+    };
+    let shown = chunk::metric(&index, name, as_json).map_err(|error| damaged(path, error))?;
+    shown.ok_or_else(|| Failure::no(format!("{}: holds no metric `{name}`; --json lists all", path.display())))
 }
 
 fn raw_file(path: &Path, bytes: &[u8], as_json: bool) -> Result<String, Failure> {

@@ -1,6 +1,7 @@
 //! Commands: each decides once whether it talks to a running `up` or takes the lock and runs the roles itself.
 
 pub(crate) mod doctor;
+pub(crate) mod export;
 pub(crate) mod generate;
 mod import;
 pub(crate) mod inspect;

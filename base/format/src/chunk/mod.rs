@@ -30,6 +30,9 @@ mod times;
 mod value;
 mod zigzag;
 
+/// For [`crate::version`].
+pub(crate) const VERSION: (u16, u16) = (layout::MAJOR, layout::MINOR);
+
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
@@ -42,7 +45,7 @@ pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
 pub use read::{EachSeries, PageRead, verify_file};
-pub use report::{ChunkReport, MetricReport};
+pub use report::{ChunkReport, EncodingReport, MetricReport};
 pub use select::TagMarks;
 pub use summary::Statistics;
 

@@ -130,6 +130,19 @@ impl ChunkIndex {
     }
 }
 
+impl ChunkIndex {
+    /// Bytes before the first page.
+    pub const HEADER_BYTES: usize = HEADER_BYTES;
+
+    /// Checks the first [`Self::HEADER_BYTES`] of the file. Reading needs nothing of them: a damaged header tells that the file is not as it was written.
+    ///
+    /// # Errors
+    /// Any damage of the header, and the header of another file.
+    pub fn check_header(&self, header: &[u8]) -> Result<(), FormatError> {
+        check_header(header, self.seal, self.span())
+    }
+}
+
 /// Checks every byte of a whole file (header, trailer, index, each page) by decoding all of it. Returns the index.
 ///
 /// # Errors

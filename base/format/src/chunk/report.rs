@@ -33,10 +33,24 @@ pub struct MetricReport {
     pub series: u64,
     /// Points.
     pub points: u64,
-    /// Bytes of its pages, their checksums and their chunks' metadata; what it takes of the index is not told apart.
+    /// Bytes of its pages and their checksums: all metrics sum to those two parts. What it takes of the index is not told apart, and pages that it
+    /// shares with a metric before it count there.
     pub bytes: u64,
-    /// Encodings used with the points that each holds, e.g. `("1e-2 delta pco32", 1600)` for hundredths.
-    pub encodings: Vec<(String, u64)>,
+    /// Encodings used, by name; their points and bytes sum to the metric's.
+    pub encodings: Vec<EncodingReport>,
+}
+
+/// Values of a metric that are written in one way.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct EncodingReport {
+    /// E.g. `1e-2 delta pco32` for differences of hundredths; `same` before it when the pages are those of an earlier metric.
+    pub name: String,
+    /// Points.
+    pub points: u64,
+    /// Pages.
+    pub pages: u64,
+    /// Bytes of these pages and their checksums, unless they are an earlier metric's.
+    pub bytes: u64,
 }
 
 impl ChunkEntry {
@@ -77,36 +91,31 @@ impl ChunkIndex {
     fn report_metric(&self, metric: usize) -> MetricReport {
         let metric = &self.metrics[metric];
         let own = &self.series[metric.series.start as usize..metric.series.end as usize];
-        let mut encodings: BTreeMap<String, u64> = BTreeMap::new();
+        let mut encodings: BTreeMap<String, EncodingReport> = BTreeMap::new();
         let constant: u64 =
             own.iter().filter(|series| series.constant().is_some()).map(|series| u64::from(self.times.points(series.time))).sum();
         if constant > 0 {
-            encodings.insert("const".to_owned(), constant);
+            encodings.insert("const".to_owned(), EncodingReport { points: constant, ..EncodingReport::default() });
         }
-        let mut bytes = 0;
         // Chunks end where metrics do, so the metric's pages are those that begin among its values.
         let first = own.iter().find_map(|series| series.first_value()).unwrap_or(0);
-        let values = metric.points - constant;
-        let of_metric = |first_value: u64| (first..first + values).contains(&first_value);
-        for chunk in &self.chunks {
-            let pages = &self.pages[chunk.pages.clone()];
-            if !pages.first().is_some_and(|page| of_metric(page.first)) {
-                continue;
-            }
-            let is_own = pages.first().is_some_and(|page| page.chunk == chunk.original);
-            if is_own {
-                bytes += chunk.meta.len() as u64 + pages.iter().map(|page| u64::from(page.length)).sum::<u64>();
-            }
-            let name = if is_own { chunk.name() } else { format!("same {}", chunk.name()) };
-            *encodings.entry(name).or_default() += pages.iter().map(|page| u64::from(page.points)).sum::<u64>();
+        let last = first + metric.points - constant;
+        let pages = self.pages.partition_point(|page| page.first < first)..self.pages.partition_point(|page| page.first < last);
+        for page in &self.pages[pages] {
+            let Some(chunk) = self.chunks.get(page.chunk as usize) else { continue };
+            let is_own = chunk.original == page.chunk;
+            let encoding = encodings.entry(if is_own { chunk.name() } else { format!("same {}", chunk.name()) }).or_default();
+            encoding.points += u64::from(page.points);
+            encoding.pages += 1;
+            encoding.bytes += if is_own { u64::from(page.length) } else { 0 };
         }
         MetricReport {
             org: metric.org,
             metric: String::from_utf8_lossy(&metric.metric).into_owned(),
             series: u64::from(metric.series.end - metric.series.start),
             points: metric.points,
-            bytes,
-            encodings: encodings.into_iter().collect(),
+            bytes: encodings.values().map(|encoding| encoding.bytes).sum(),
+            encodings: encodings.into_iter().map(|(name, encoding)| EncodingReport { name, ..encoding }).collect(),
         }
     }
 }

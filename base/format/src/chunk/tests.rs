@@ -180,7 +180,9 @@ fn a_small_file_round_trips_with_its_metadata() {
     assert!(index.select(OrgId(71), 0, &mut |_| true).unwrap().is_empty());
     let report = index.report();
     assert_eq!(report.parts.iter().map(|(_, bytes)| bytes).sum::<u64>(), file.bytes.len() as u64);
-    assert!(report.metrics.iter().all(|metric| metric.encodings.iter().map(|(_, points)| points).sum::<u64>() == metric.points));
+    assert!(report.metrics.iter().all(|metric| metric.encodings.iter().map(|encoding| encoding.points).sum::<u64>() == metric.points));
+    let pages: u64 = report.parts.iter().filter(|(part, _)| part.starts_with("page")).map(|(_, bytes)| bytes).sum();
+    assert_eq!(report.metrics.iter().map(|metric| metric.bytes).sum::<u64>(), pages);
 }
 
 #[test]

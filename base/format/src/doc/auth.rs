@@ -62,7 +62,7 @@ pub struct KeyDoc {
 }
 
 impl Document for KeyDoc {
-    const FORMAT: &'static str = "key/0";
+    const FORMAT: &'static str = crate::document_format!("key");
 }
 
 /// Object `auth/v1/r/{id}`.
@@ -74,5 +74,5 @@ pub struct RevocationDoc {
 }
 
 impl Document for RevocationDoc {
-    const FORMAT: &'static str = "revocation/0";
+    const FORMAT: &'static str = crate::document_format!("revocation");
 }

@@ -15,7 +15,7 @@ pub struct GenesisDoc {
 }
 
 impl Document for GenesisDoc {
-    const FORMAT: &'static str = "genesis/0";
+    const FORMAT: &'static str = crate::document_format!("genesis");
 }
 
 /// What a node says of its offsets.
@@ -102,7 +102,7 @@ impl NodeDoc {
 }
 
 impl Document for NodeDoc {
-    const FORMAT: &'static str = "node/0";
+    const FORMAT: &'static str = crate::document_format!("node");
 }
 
 /// A node as an index says it: [start, next, kind, earliest received_at us or null, [[window start in Unix seconds, points]]]; windows in order.
@@ -123,5 +123,5 @@ pub struct CapIdxDoc {
 }
 
 impl Document for CapIdxDoc {
-    const FORMAT: &'static str = "capidx/0";
+    const FORMAT: &'static str = crate::document_format!("capidx");
 }

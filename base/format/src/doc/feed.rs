@@ -19,7 +19,7 @@ pub struct FeedDoc {
 }
 
 impl Document for FeedDoc {
-    const FORMAT: &'static str = "feed/0";
+    const FORMAT: &'static str = crate::document_format!("feed");
 }
 
 /// Object `snap/v1/{seq}`, every 4,096 numbers: the feed up to and with `seq`, so that a new reader need not read it entry by entry. Derived.
@@ -35,7 +35,7 @@ pub struct SnapDoc {
 }
 
 impl Document for SnapDoc {
-    const FORMAT: &'static str = "snap/0";
+    const FORMAT: &'static str = crate::document_format!("snap");
 }
 
 /// An entry of a snapshot: [seq, shard, window start in Unix seconds, g]; of equal entries the first.
@@ -56,7 +56,7 @@ pub struct DoneDoc {
 }
 
 impl Document for DoneDoc {
-    const FORMAT: &'static str = "done/0";
+    const FORMAT: &'static str = crate::document_format!("done");
 }
 
 /// Object `gone/v1/{shard}/{T}/{g}`, put before the files go.
@@ -68,5 +68,5 @@ pub struct GoneDoc {
 }
 
 impl Document for GoneDoc {
-    const FORMAT: &'static str = "gone/0";
+    const FORMAT: &'static str = crate::document_format!("gone");
 }

@@ -23,5 +23,5 @@ pub struct JobDoc {
 }
 
 impl Document for JobDoc {
-    const FORMAT: &'static str = "job/0";
+    const FORMAT: &'static str = crate::document_format!("job");
 }

@@ -116,5 +116,5 @@ pub struct ManifestDoc {
 }
 
 impl Document for ManifestDoc {
-    const FORMAT: &'static str = "manifest/0";
+    const FORMAT: &'static str = crate::document_format!("manifest");
 }

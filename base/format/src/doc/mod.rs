@@ -64,9 +64,19 @@ pub trait Document: Serialize + DeserializeOwned {
         let mut fields = read_any(what, key, bytes)?;
         let format = fields.remove(FORMAT);
         if format.as_ref().and_then(Value::as_str) != Some(what) {
-            return Err(FormatError::invalid(what, format!("holds `{}`", format.unwrap_or(Value::Null))));
+            return Err(other_format(what, &format.unwrap_or(Value::Null)));
         }
         serde_json::from_value(Value::Object(fields)).map_err(|error| FormatError::invalid(what, error.to_string()))
+    }
+}
+
+/// Why a document whose `_format` is not `what` is refused: another version of the kind, or another kind.
+fn other_format(what: &'static str, format: &Value) -> FormatError {
+    let kind_and_major = format.as_str().and_then(|format| format.rsplit_once('/'));
+    let same_kind = kind_and_major.filter(|(kind, _)| what.rsplit_once('/').is_some_and(|(own, _)| own == *kind));
+    match same_kind.and_then(|(_, major)| major.parse().ok()) {
+        Some(number) => FormatError::Unknown { what, field: "major version", number },
+        None => FormatError::invalid(what, format!("holds `{format}`")),
     }
 }
 

@@ -60,5 +60,5 @@ pub struct PlanDoc {
 }
 
 impl Document for PlanDoc {
-    const FORMAT: &'static str = "plan/0";
+    const FORMAT: &'static str = crate::document_format!("plan");
 }

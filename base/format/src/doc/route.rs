@@ -13,5 +13,5 @@ pub struct RouteDoc {
 }
 
 impl Document for RouteDoc {
-    const FORMAT: &'static str = "route/0";
+    const FORMAT: &'static str = crate::document_format!("route");
 }

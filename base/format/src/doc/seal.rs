@@ -78,5 +78,5 @@ impl SealDoc {
 }
 
 impl Document for SealDoc {
-    const FORMAT: &'static str = "seal/0";
+    const FORMAT: &'static str = crate::document_format!("seal");
 }

@@ -19,7 +19,7 @@ pub struct StreamDoc {
 }
 
 impl Document for StreamDoc {
-    const FORMAT: &'static str = "stream/0";
+    const FORMAT: &'static str = crate::document_format!("stream");
 }
 
 /// Object `stream-end/v1/{epoch}`: put after the end nodes that it lists stand, so that nobody can commit behind them.
@@ -33,5 +33,5 @@ pub struct StreamEndDoc {
 }
 
 impl Document for StreamEndDoc {
-    const FORMAT: &'static str = "stream-end/0";
+    const FORMAT: &'static str = crate::document_format!("stream-end");
 }

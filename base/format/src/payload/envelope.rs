@@ -27,6 +27,7 @@ use tailors_model::{OrgId, PayloadHeader, Window};
 use super::block::{Block, Part};
 use crate::FormatError;
 use crate::bytes::{Cursor, check_crc, seeded_crc};
+use crate::version::PAYLOAD;
 
 /// Bytes of the envelope.
 pub const ENVELOPE_BYTES: usize = 136;
@@ -35,8 +36,8 @@ pub(super) const WHAT: &str = "payload";
 /// Bytes that say what a payload is: the seed of its blocks' checksums.
 pub(super) const IDENTITY_BYTES: usize = 48;
 const MAGIC: &[u8; 8] = b"tlr.pay\0";
-const MAJOR: u16 = 0;
-const MINOR: u16 = 0;
+const MAJOR: u16 = PAYLOAD.0;
+const MINOR: u16 = PAYLOAD.1;
 const CODEC_ZSTD: u32 = 1;
 const CRC_AT: usize = ENVELOPE_BYTES - 4;
 const SEED: &[u8] = b"tailors payload envelope";

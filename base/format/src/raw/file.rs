@@ -17,6 +17,7 @@ use super::frame::{self, Frame};
 use crate::FormatError;
 use crate::bytes::{Cursor, check_crc, put_varint, seeded_crc};
 use crate::pieces;
+use crate::version::RAW_FILE;
 
 /// Bytes before the first extent.
 pub const HEADER_BYTES: usize = 32;
@@ -27,8 +28,8 @@ pub const SECTION_NONE: &str = "none";
 
 const WHAT: &str = "raw file";
 pub(crate) const MAGIC: &[u8; 8] = b"tlr.raw\0";
-const MAJOR: u16 = 0;
-const MINOR: u16 = 0;
+const MAJOR: u16 = RAW_FILE.0;
+const MINOR: u16 = RAW_FILE.1;
 /// Distance of the entries of the frame index.
 const INDEX_EVERY_BYTES: u64 = 1 << 20;
 const HEADER_SEED: &[u8] = b"tailors raw header";

@@ -1,7 +1,8 @@
 //! Bytes of a segment of the embedded log: header, frames of all partitions in the order of writing, markers between batches.
 //!
 //! ```text
-//!  0  magic        8   "tlrseg" 0 0 (version)
+//!  0  magic        6   "tlrseg"
+//!  6  version      u16
 //!  8  length       u32 bytes of the header, 32 + 16 per partition
 //! 12  epoch        u32
 //! 16  number       u64 of the segment
@@ -19,11 +20,12 @@
 use super::frame;
 use crate::FormatError;
 use crate::bytes::{Cursor, check_crc, seeded_crc};
+use crate::version::LOG_SEGMENT;
 
 /// Bytes of a marker.
 pub const MARKER_BYTES: u64 = (frame::HEADER_BYTES + CLUSTER_BYTES) as u64;
 
-pub(crate) const MAGIC: [u8; 8] = *b"tlrseg\0\0";
+pub(crate) const MAGIC: [u8; 6] = *b"tlrseg";
 const WHAT: &str = "log segment";
 const HEADER_FIXED_BYTES: usize = 28;
 const MARKER_PARTITION: u32 = u32::MAX;
@@ -51,6 +53,7 @@ impl Header {
         let length = header_bytes(self.bases.len());
         let mut out = Vec::with_capacity(length);
         out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&LOG_SEGMENT.to_le_bytes());
         out.extend_from_slice(&(length as u32).to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
@@ -80,6 +83,10 @@ impl Header {
         let mut cursor = Cursor::new(WHAT, bytes);
         if cursor.take(MAGIC.len())? != MAGIC {
             return Err(FormatError::Magic { what: WHAT });
+        }
+        let version = cursor.u16()?;
+        if version != LOG_SEGMENT {
+            return Err(FormatError::Unknown { what: WHAT, field: "version", number: u64::from(version) });
         }
         if u32::try_from(bytes.len()).is_err() {
             return Err(FormatError::invalid(WHAT, format!("{} bytes; places in a segment have 32 bits", bytes.len())));

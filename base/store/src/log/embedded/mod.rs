@@ -57,7 +57,7 @@ struct IdentityDoc {
 }
 
 impl Document for IdentityDoc {
-    const FORMAT: &'static str = "log-identity/0";
+    const FORMAT: &'static str = tailors_format::document_format!("log-identity");
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -66,7 +66,7 @@ struct CommittedDoc {
 }
 
 impl Document for CommittedDoc {
-    const FORMAT: &'static str = "log-committed/0";
+    const FORMAT: &'static str = tailors_format::document_format!("log-committed");
 }
 
 /// When a write is durable.

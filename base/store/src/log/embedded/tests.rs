@@ -348,3 +348,40 @@ async fn dropped_indexes_come_back() {
     assert!(start > 0 && start <= 25, "{start}");
     assert!(matches!(log.read(1, 0, 1, 0).await, Err(LogError::OutOfRange { .. })));
 }
+
+/// Golden documents of the log lie with the others; `TAILORS_GOLDEN=write` makes them anew.
+#[test]
+fn documents_of_the_log_say_what_they_said() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format/golden/documents");
+    let identity = IdentityDoc { cluster: "c".to_owned(), name: "embedded".to_owned(), topic_uuid: "t".to_owned() };
+    let committed = CommittedDoc { positions: vec![Some(7), None, Some(u64::MAX)] };
+    let written = [
+        (IdentityDoc::FORMAT, IDENTITY, identity.to_bytes(IDENTITY).expect("a small document")),
+        (CommittedDoc::FORMAT, COMMITTED, committed.to_bytes(COMMITTED).expect("a small document")),
+    ];
+    for (format, key, bytes) in written {
+        let (name, version) = format.rsplit_once('/').expect("kind and version");
+        let (path, twin) = ["", "-corrupt"].map(|twin| folder.join(version).join(format!("{name}{twin}.json"))).into();
+        if std::env::var("TAILORS_GOLDEN").is_ok_and(|value| value == "write") {
+            let mut corrupt = bytes.clone();
+            corrupt[bytes.len() / 2] ^= 1;
+            std::fs::write(&path, &bytes).expect("writes");
+            std::fs::write(&twin, corrupt).expect("writes");
+        }
+        let is_read = |bytes: &[u8]| match key {
+            IDENTITY => {
+                IdentityDoc::from_bytes(key, bytes).is_ok_and(|doc| (&*doc.cluster, &*doc.name, &*doc.topic_uuid) == ("c", "embedded", "t"))
+            }
+            _ => CommittedDoc::from_bytes(key, bytes).is_ok_and(|doc| doc.positions == [Some(7), None, Some(u64::MAX)]),
+        };
+        let mut kept = std::fs::read(path).expect("a golden file");
+        assert!(kept == bytes, "{name}: other bytes are written; a new version needs new golden files");
+        assert!(is_read(&kept) && !is_read(&std::fs::read(twin).expect("a corrupt twin")), "{name}");
+        assert!((0..kept.len()).all(|end| !is_read(&kept[..end])), "{name}: a prefix is read");
+        for bit in 0..kept.len() * 8 {
+            kept[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_read(&kept), "{name}: bit {bit}");
+            kept[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
