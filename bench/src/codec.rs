@@ -281,7 +281,7 @@ fn push_one_series(dataset: &Dataset, stored: &Stored, rows: &mut Vec<Row>) -> O
             best_s(5, 0.1, || cached.rows(row, points).and_then(|n| if n == points { Ok(()) } else { Err("Parquet: other rows".into()) }))?
                 * 1e6,
         );
-        let stream = gorilla::encode(&series.timestamps, &series.values);
+        let stream = gorilla::encode(&series.timestamps, series.values.doubles());
         let (mut times, mut values) = (Vec::new(), Vec::new());
         gorillas.push(
             best_s(10, 0.05, || -> Outcome<()> {
@@ -323,10 +323,10 @@ fn entropy_bytes(bucket: &BucketInput) -> f64 {
     let scaled = |value: &f64| (value * 10_000.0).round() as i64;
     let (mut values, mut increments): (BTreeMap<i64, u64>, BTreeMap<i64, u64>) = Default::default();
     for series in &bucket.series {
-        for value in &series.values {
+        for value in series.values.doubles() {
             *values.entry(scaled(value)).or_default() += 1;
         }
-        for pair in series.values.windows(2) {
+        for pair in series.values.doubles().windows(2) {
             *increments.entry(scaled(&pair[1]) - scaled(&pair[0])).or_default() += 1;
         }
     }

@@ -194,7 +194,7 @@ fn bucket(data: &[u8]) -> BucketInput {
         let jitter = |at: u32| if *spacing >= 128 { at * at % 7 } else { 0 };
         let timestamps = (0..wanted as u32).map(|at| at * (step + 6) + jitter(at)).collect();
         let tags = vec![Tag::pair("host", format!("h{number:03}"))];
-        series.push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.collect() });
+        series.push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.collect::<Vec<f64>>().into() });
     }
     BucketInput { org: OrgId(7), metric: Bytes::from_static(b"m"), meta: MetricMeta::default(), series }
 }
@@ -213,7 +213,7 @@ pub(crate) fn chunk_round_trip(data: &[u8]) -> bool {
     }
     let mut expected: Vec<(u32, u64)> = Vec::new();
     for series in &input.series {
-        expected.extend(series.timestamps.iter().copied().zip(series.values.iter().map(|value| value.to_bits())));
+        expected.extend(series.timestamps.iter().copied().zip(series.values.doubles().iter().map(|value| value.to_bits())));
     }
     let bytes = chunk_of(&input).unwrap_or_default();
     let index = verify_file(shard(), &bytes).unwrap_or_else(|error| panic!("what was written is read: {error}"));

@@ -44,7 +44,7 @@ fn series(host: u64, step_ms: u32, values: Vec<f64>) -> SeriesColumn {
         Tag::pair("env", if host.is_multiple_of(2) { "prod" } else { "dev" }),
         Tag::pair("host", format!("h{host:04}")),
     ];
-    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values }
+    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() }
 }
 
 fn bucket(metric: &str, series: Vec<SeriesColumn>) -> BucketInput {
@@ -207,7 +207,7 @@ fn everything_comes_back() {
             let host = String::from_utf8_lossy(&series.tags[2].value).into_owned();
             let head = (format!("7\t{}\t", String::from_utf8_lossy(&bucket.metric)), format!("host:{host}\t"));
             let line = lines.iter().find(|line| line.starts_with(&head.0) && line.contains(&head.1)).unwrap();
-            let points = series.timestamps.iter().zip(&series.values).map(|(time, value)| format!("{time}:{}", hex(*value)));
+            let points = series.timestamps.iter().zip(series.values.doubles()).map(|(time, value)| format!("{time}:{}", hex(*value)));
             assert!(line.ends_with(&format!("\t{}", points.collect::<Vec<_>>().join(" "))), "{}{}", head.0, head.1);
         }
     }

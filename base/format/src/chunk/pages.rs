@@ -310,7 +310,7 @@ fn summarize(parts: &[Part], series: &[&[f64]], chunk: &mut Chunk, scratch: &Enc
     }
 }
 
-fn put_exceptions(out: &mut Vec<u8>, page_start: usize, exceptions: &[(usize, u64)]) {
+pub(super) fn put_exceptions(out: &mut Vec<u8>, page_start: usize, exceptions: &[(usize, u64)]) {
     put_varint(out, exceptions.len() as u64);
     if exceptions.is_empty() {
         return;

@@ -137,7 +137,7 @@ fn encode(window: Window, g: u32, lines: Vec<Line>, metas: &BTreeMap<String, Met
     for (metric, mut tags, points) in lines {
         canonical_tags(&mut tags);
         let (timestamps, values) = points.iter().map(|(at, value)| ((at - window.start_ms()) as u32, *value)).unzip();
-        metrics.entry(metric).or_default().push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values });
+        metrics.entry(metric).or_default().push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() });
     }
     let encoded = metrics.into_iter().map(|(metric, series)| {
         let meta = metas.get(&metric).cloned().unwrap_or_default();
