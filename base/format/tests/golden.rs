@@ -8,8 +8,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bytes::Bytes;
-use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, assemble, encode_bucket, verify_file};
+use tailors_format::chunk::{
+    BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, SeriesValues, Span, Values, assemble, encode_bucket, verify_file,
+};
 use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag, TagKind, window::WINDOW_MS};
+
+mod distributions;
 
 const NEWEST: &str = "0.2";
 const SPAN: Span = Span { start_ms: 125_000 * WINDOW_MS, span_ms: WINDOW_MS as u32 };
@@ -38,13 +42,18 @@ fn walk(seed: u64, n: u64, step: u64) -> impl Iterator<Item = i64> {
 }
 
 fn series(host: u64, step_ms: u32, values: Vec<f64>) -> SeriesColumn {
+    column(host, step_ms, values)
+}
+
+fn column(host: u64, step_ms: u32, values: impl Into<SeriesValues>) -> SeriesColumn {
+    let values = values.into();
     let timestamps = (0..values.len() as u32).map(|i| i * step_ms).collect();
     let tags = vec![
         Tag::bare("canary"),
         Tag::pair("env", if host.is_multiple_of(2) { "prod" } else { "dev" }),
         Tag::pair("host", format!("h{host:04}")),
     ];
-    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() }
+    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values }
 }
 
 fn bucket(metric: &str, series: Vec<SeriesColumn>) -> BucketInput {
@@ -105,6 +114,16 @@ fn hex(value: f64) -> String {
     format!("{:016x}", value.to_bits())
 }
 
+/// Points as `reader.py` prints them.
+fn shown(times: &[u32], values: Values<'_>) -> Vec<String> {
+    let values: Vec<String> = match values {
+        Values::Doubles(values) => values.iter().map(|value| hex(*value)).collect(),
+        Values::Sketches(values) => values.iter().map(distributions::shown_sketch).collect(),
+        Values::Histograms(values) => values.iter().map(distributions::shown_histogram).collect(),
+    };
+    times.iter().zip(values).map(|(time, value)| format!("{time}:{value}")).collect()
+}
+
 /// What `reader.py` prints.
 fn listing(index: &ChunkIndex, file: &[u8]) -> String {
     let mut lines = Vec::new();
@@ -124,10 +143,8 @@ fn listing(index: &ChunkIndex, file: &[u8]) -> String {
             });
             let mut points = Vec::new();
             for read in index.plan_reads(&[number]) {
-                let each = &mut |_: u32, times: &[u32], values: &[f64]| {
-                    points.extend(times.iter().zip(values).map(|(time, value)| format!("{time}:{}", hex(*value))));
-                };
-                index.decode(&read, &file[read.range.start as usize..read.range.end as usize], &mut scratch, each).unwrap();
+                let each = &mut |_: u32, times: &[u32], values: Values<'_>| points.append(&mut shown(times, values));
+                index.decode_values(&read, &file[read.range.start as usize..read.range.end as usize], &mut scratch, each).unwrap();
             }
             let name = String::from_utf8_lossy(&metric.metric);
             let meta = format!("{} {} {unit} {help}", meta.kind as u8, meta.interval_s);
@@ -164,7 +181,7 @@ fn truth(version: &str, name: &str) -> String {
 
 #[test]
 fn the_newest_are_what_this_encoder_writes() {
-    for (name, buckets) in [("small", small()), ("everything", everything())] {
+    for (name, buckets) in [("small", small()), ("everything", everything()), ("distributions", distributions::buckets())] {
         let bytes = write(&buckets);
         let path = directory().join(NEWEST).join(name);
         if std::env::var("TAILORS_GOLDEN").is_ok_and(|value| value == "write") {
@@ -198,17 +215,23 @@ fn all_are_read_as_they_were_meant() {
 /// What was written is what the listing says: the truth is not taken from the reader alone.
 #[test]
 fn everything_comes_back() {
-    let listing = truth(NEWEST, "everything");
-    let buckets = everything();
-    let lines: Vec<&str> = listing.lines().collect();
-    assert_eq!(lines.len(), buckets.iter().map(|bucket| bucket.series.len()).sum::<usize>());
-    for bucket in &buckets {
-        for series in &bucket.series {
-            let host = String::from_utf8_lossy(&series.tags[2].value).into_owned();
-            let head = (format!("7\t{}\t", String::from_utf8_lossy(&bucket.metric)), format!("host:{host}\t"));
-            let line = lines.iter().find(|line| line.starts_with(&head.0) && line.contains(&head.1)).unwrap();
-            let points = series.timestamps.iter().zip(series.values.doubles()).map(|(time, value)| format!("{time}:{}", hex(*value)));
-            assert!(line.ends_with(&format!("\t{}", points.collect::<Vec<_>>().join(" "))), "{}{}", head.0, head.1);
+    for (name, buckets) in [("everything", everything()), ("distributions", distributions::buckets())] {
+        let listing = truth(NEWEST, name);
+        let lines: Vec<&str> = listing.lines().collect();
+        assert_eq!(lines.len(), buckets.iter().map(|bucket| bucket.series.len()).sum::<usize>());
+        for bucket in &buckets {
+            for series in &bucket.series {
+                let host = String::from_utf8_lossy(&series.tags[2].value).into_owned();
+                let head = (format!("7\t{}\t", String::from_utf8_lossy(&bucket.metric)), format!("host:{host}\t"));
+                let values = match &series.values {
+                    SeriesValues::Doubles(values) => Values::Doubles(values),
+                    SeriesValues::Sketches(values) => Values::Sketches(values),
+                    SeriesValues::Histograms(values) => Values::Histograms(values),
+                };
+                let tail = format!("\t{}", shown(&series.timestamps, values).join(" "));
+                let found = lines.iter().any(|line| line.starts_with(&head.0) && line.contains(&head.1) && line.ends_with(&tail));
+                assert!(found, "{}{}", head.0, head.1);
+            }
         }
     }
     let report = verify_file(shard(), &read(NEWEST, "everything.tchk")).unwrap().report();

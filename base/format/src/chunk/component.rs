@@ -153,6 +153,31 @@ pub(super) fn sum_up(integers: &mut [i64], parts: &[u32]) {
     }
 }
 
+/// A bin or bucket with none before it.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Counts of bins or buckets as differences: `before[i]` is the position of the count that the i-th is told from, or [`NONE`]: from 0.
+pub(super) fn differences_from(counts: &[i64], before: &[u32]) -> Vec<i64> {
+    let earlier = |at: &u32| counts.get(*at as usize).copied().unwrap_or(0);
+    counts.iter().zip(before).map(|(count, at)| count.wrapping_sub(earlier(at))).collect()
+}
+
+/// Inverse of [`differences_from`].
+pub(super) fn sum_up_from(counts: &mut [i64], before: &[u32]) {
+    for (at, before) in before.iter().enumerate().take(counts.len()) {
+        counts[at] = counts[at].wrapping_add(counts.get(*before as usize).copied().unwrap_or(0));
+    }
+}
+
+/// For each key, ascending, the position of the same key among `earlier`, whose first is at `start`; or [`NONE`].
+pub(super) fn match_keys(keys: impl Iterator<Item = i32>, earlier: impl Iterator<Item = i32>, start: u32, out: &mut Vec<u32>) {
+    let mut earlier = earlier.zip(start..).peekable();
+    for key in keys {
+        while earlier.next_if(|(other, _)| *other < key).is_some() {}
+        out.push(earlier.next_if(|(other, _)| *other == key).map_or(NONE, |(_, at)| at));
+    }
+}
+
 /// An opened column.
 pub(super) struct OpenColumn {
     /// Whether its integers are differences.
@@ -163,7 +188,7 @@ pub(super) struct OpenColumn {
 
 enum OpenColumnCoder {
     Const(i64),
-    Coded(OpenCoder),
+    Coded(Box<OpenCoder>),
 }
 
 /// How the integers of a column of doubles become doubles.
@@ -210,7 +235,7 @@ impl OpenColumn {
             let coder =
                 Coder::from_u8(coder).filter(|coder| *coder != Coder::Columns).ok_or_else(|| unknown("coder of a column", coder))?;
             let length = meta.count(1)?;
-            OpenColumnCoder::Coded(OpenCoder::open(WHAT, coder, meta.take(length)?)?)
+            OpenColumnCoder::Coded(Box::new(OpenCoder::open(WHAT, coder, meta.take(length)?)?))
         };
         Ok(Self { is_differences: form == 1, coder, fraction })
     }

@@ -19,7 +19,7 @@ use tailors_model::histogram::indices;
 use tailors_model::{BucketCounts, BucketLayout, BucketSpan, HistogramCounts, NativeHistogram, ResetHint};
 
 use super::column::{put_column, take_bounded, take_column};
-use super::component::{ColumnScratch, ColumnWriter, OpenColumn, differences, sum_up};
+use super::component::{ColumnScratch, ColumnWriter, NONE, OpenColumn, differences, differences_from, match_keys, sum_up, sum_up_from};
 use super::distribution::{PAGE_ITEMS_MAX, predicted, take_total};
 use super::value::{from_ordered, to_ordered};
 use super::zigzag::{unzigzag, zigzag};
@@ -27,8 +27,6 @@ use crate::FormatError;
 use crate::bytes::{Cursor, put_varint};
 
 const WHAT: &str = "chunk file page";
-/// A bucket with none before it.
-const NONE: u32 = u32::MAX;
 
 /// A layout of a page, and the flavour of the counts in it.
 struct Shape {
@@ -119,12 +117,8 @@ impl Shapes {
             (&own.layout.positive, &before.layout.positive, at + 1),
             (&own.layout.negative, &before.layout.negative, at + 1 + before.positive as u32),
         ];
-        for (spans, spans_before, start) in sides {
-            let mut earlier = indices(spans_before).zip(start..).peekable();
-            for index in indices(spans) {
-                while earlier.next_if(|(other, _)| *other < index).is_some() {}
-                out.push(earlier.next_if(|(other, _)| *other == index).map_or(NONE, |(_, at)| at));
-            }
+        for (spans, earlier, start) in sides {
+            match_keys(indices(spans), indices(earlier), start, out);
         }
     }
 
@@ -225,8 +219,7 @@ pub(super) fn put_histograms(pages: &[Vec<&[NativeHistogram]>], out: &mut Column
             let page: Vec<u32> = page.iter().map(|points| *points as u32).collect();
             let before = shapes.before(&page, is_double);
             let (own, after) = rest.split_at(before.len());
-            let earlier = |at: u32| own.get(at as usize).copied().unwrap_or(0);
-            out.extend(own.iter().zip(&before).map(|(integer, at)| integer.wrapping_sub(earlier(*at))));
+            out.append(&mut differences_from(own, &before));
             rest = after;
         }
         out
@@ -283,12 +276,7 @@ impl OpenHistograms {
         shapes.numbers = numbers.ok_or_else(|| bad("a histogram of no layout"))?;
         take_total(shapes.numbers.iter().map(|number| shapes.shape(*number).items() as i64), PAGE_ITEMS_MAX)?;
         let hints = self.hints.read_values(page, parts, scratch)?;
-        let undo = |integers: &mut [i64], is_double: bool| {
-            for (at, before) in shapes.before(parts, is_double).into_iter().enumerate() {
-                let earlier = integers.get(before as usize).copied().unwrap_or(0);
-                integers[at] = integers[at].wrapping_add(earlier);
-            }
-        };
+        let undo = |integers: &mut [i64], is_double: bool| sum_up_from(integers, &shapes.before(parts, is_double));
         let mut integers = self.integers.read(page, shapes.slots(false), scratch)?;
         if self.integers.is_differences {
             undo(&mut integers, false);

@@ -4,7 +4,7 @@
 //! integers   bins, one for each sketch                                        differences: from the sketch before
 //!            first key of each (without bins: any)                            differences: from the sketch before
 //!            key - key before - 1, of each further bin                        plain
-//!            count - 1, of each bin                                           plain
+//!            count - 1, of each bin                                           differences: from the same bin of the sketch before in the part, if any
 //!            count - sum of the bins' counts, modulo 2^64, of each sketch     plain
 //! doubles    sum, minimum, maximum                                            differences: from the sketch before
 //! integers   average - (sum / count), as ordered integers, of each            plain
@@ -12,7 +12,7 @@
 
 use tailors_model::{Bin, Sketch};
 
-use super::component::{ColumnScratch, ColumnWriter, OpenColumn, differences};
+use super::component::{ColumnScratch, ColumnWriter, OpenColumn, differences, differences_from, match_keys, sum_up, sum_up_from};
 use super::distribution::{PAGE_ITEMS_MAX, average, take_total};
 use super::value::{from_ordered, to_ordered};
 use crate::FormatError;
@@ -47,7 +47,16 @@ pub(super) fn put_sketches(pages: &[Vec<&[Sketch]>], out: &mut ColumnWriter) -> 
     let gaps: Vec<i64> = all().flat_map(|sketch| sketch.bins.windows(2).map(gap)).collect();
     out.integers(&gaps, None, &per_page(&|sketch| sketch.bins.len().saturating_sub(1)))?;
     let counts: Vec<i64> = all().flat_map(|sketch| &sketch.bins).map(|bin| bin.count.wrapping_sub(1) as i64).collect();
-    out.integers(&counts, None, &per_page(&|sketch| sketch.bins.len()))?;
+    let (mut from_before, mut rest) = (Vec::with_capacity(counts.len()), counts.as_slice());
+    for page in pages {
+        let lengths = || page.iter().copied().flatten().map(|sketch| sketch.bins.len());
+        let keys: Vec<i32> = page.iter().copied().flatten().flat_map(|sketch| &sketch.bins).map(|bin| bin.key).collect();
+        let parts = page.iter().map(|part| part.len());
+        let (own, after) = rest.split_at(keys.len());
+        from_before.append(&mut differences_from(own, &before(&keys, lengths(), parts)));
+        rest = after;
+    }
+    out.integers(&counts, Some(&from_before), &per_page(&|sketch| sketch.bins.len()))?;
     out.integers(&each(&|sketch| sketch.count.wrapping_sub(sum_of(&sketch.bins)) as i64), None, &sizes)?;
     let fields: [fn(&Sketch) -> f64; 3] = [|sketch| sketch.sum, |sketch| sketch.min, |sketch| sketch.max];
     for field in fields {
@@ -55,6 +64,21 @@ pub(super) fn put_sketches(pages: &[Vec<&[Sketch]>], out: &mut ColumnWriter) -> 
     }
     let off = |sketch: &Sketch| to_ordered(sketch.avg).wrapping_sub(to_ordered(average(sketch.sum, sketch.count)));
     out.integers(&each(&off), None, &sizes)
+}
+
+/// For each bin of a page, the position of the same bin of the sketch before in the part.
+fn before(keys: &[i32], mut lengths: impl Iterator<Item = usize>, parts: impl Iterator<Item = usize>) -> Vec<u32> {
+    let (mut out, mut at) = (Vec::with_capacity(keys.len()), 0);
+    for points in parts {
+        let mut last = 0..0;
+        for length in lengths.by_ref().take(points) {
+            let own = at..at + length;
+            let of = |range: std::ops::Range<usize>| keys.get(range).unwrap_or(&[]).iter().copied();
+            match_keys(of(own.clone()), of(last.clone()), last.start as u32, &mut out);
+            (at, last) = (own.end, own);
+        }
+    }
+    out
 }
 
 fn sum_of(bins: &[Bin]) -> u64 {
@@ -99,28 +123,43 @@ impl OpenSketches {
         let total = take_total(bins.iter().copied(), PAGE_ITEMS_MAX)?;
         let firsts = self.firsts.read_values(page, parts, scratch)?;
         let gaps = self.gaps.read(page, total - bins.iter().filter(|bins| **bins > 0).count(), scratch)?;
-        let counts = self.counts.read(page, total, scratch)?;
+        let keys = keys_of(&bins, &firsts, &gaps)?;
+        let mut counts = self.counts.read(page, total, scratch)?;
+        if self.counts.is_differences {
+            let parts = parts.iter().map(|points| *points as usize);
+            sum_up_from(&mut counts, &before(&keys, bins.iter().map(|bins| *bins as usize), parts));
+        }
         let n = bins.len();
         let more = self.more.read_values(page, parts, scratch)?;
-        let mut double = |column: &OpenColumn| column.read_doubles(page, n, scratch, |integers| super::component::sum_up(integers, parts));
+        let mut double = |column: &OpenColumn| column.read_doubles(page, n, scratch, |integers| sum_up(integers, parts));
         let [sums, mins, maxs] = [double(&self.doubles[0])?, double(&self.doubles[1])?, double(&self.doubles[2])?];
         let averages = self.averages.read_values(page, parts, scratch)?;
-        let (mut gaps, mut counts) = (gaps.into_iter(), counts.into_iter());
+        let mut all = keys.into_iter().zip(counts);
         for (at, own) in bins.into_iter().enumerate() {
-            let mut bins = Vec::with_capacity(own as usize);
-            let mut key = firsts[at];
-            for place in 0..own {
-                if place > 0 {
-                    let gap = gaps.next().and_then(|gap| u32::try_from(gap).ok()).ok_or_else(|| bad("keys of a sketch do not ascend"))?;
-                    key = key.wrapping_add(i64::from(gap) + 1);
-                }
-                let count = counts.next().and_then(|count| (count as u64).checked_add(1)).ok_or_else(|| bad("a bin counts nothing"))?;
-                bins.push(Bin { key: i32::try_from(key).map_err(|_| bad("key of a bin out of range"))?, count });
-            }
+            let bin = |(key, count): (i32, i64)| (count as u64).checked_add(1).map(|count| Bin { key, count });
+            let bins: Option<Vec<Bin>> = all.by_ref().take(own as usize).map(bin).collect();
+            let bins = bins.ok_or_else(|| bad("count of a bin out of range"))?;
             let (count, sum) = (sum_of(&bins).wrapping_add(more[at] as u64), sums[at]);
             let avg = from_ordered(averages[at].wrapping_add(to_ordered(average(sum, count))));
             out.push(Sketch { bins, count, sum, min: mins[at], max: maxs[at], avg });
         }
         Ok(())
     }
+}
+
+/// Keys of all bins of a page.
+fn keys_of(bins: &[i64], firsts: &[i64], gaps: &[i64]) -> Result<Vec<i32>, FormatError> {
+    let bad = || FormatError::invalid(WHAT, "keys of a sketch do not ascend, or leave the range of an i32");
+    let (mut out, mut gaps) = (Vec::with_capacity(bins.len() + gaps.len()), gaps.iter());
+    for (own, first) in bins.iter().zip(firsts) {
+        let mut key = *first;
+        for place in 0..*own {
+            if place > 0 {
+                let gap = gaps.next().and_then(|gap| u32::try_from(*gap).ok()).ok_or_else(bad)?;
+                key += i64::from(gap) + 1;
+            }
+            out.push(i32::try_from(key).map_err(|_| bad())?);
+        }
+    }
+    Ok(out)
 }
