@@ -212,6 +212,12 @@ impl OpenColumn {
         Self::open(meta, Fraction { transform: Transform::Double, divisor: 1, has_exceptions: false })
     }
 
+    /// A column of integers that are never differences.
+    pub(super) fn plain(meta: &mut Cursor<'_>) -> Result<Self, FormatError> {
+        let column = Self::integers(meta)?;
+        if column.is_differences { Err(FormatError::invalid(WHAT, "differences in a column that has none")) } else { Ok(column) }
+    }
+
     /// A column of doubles.
     pub(super) fn doubles(meta: &mut Cursor<'_>) -> Result<Self, FormatError> {
         let (number, parameter, divisor, exceptions) = (meta.u8()?, meta.u8()?, meta.varint()?, meta.u8()?);

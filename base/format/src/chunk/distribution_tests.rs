@@ -370,6 +370,8 @@ fn unknown_numbers_of_a_column_are_typed_errors() {
     assert!(unknown(OpenColumn::integers, &[0, 9, 0]));
     assert!(unknown(OpenColumn::doubles, &[4, 0, 1, 0, 0, 0, 0]));
     assert!(unknown(OpenColumn::doubles, &[1, 15, 1, 0, 0, 0, 0]));
+    assert!(OpenColumn::plain(&mut Cursor::new("test", &[1, 0, 0])).is_err());
+    assert!(OpenColumn::integers(&mut Cursor::new("test", &[1, 0, 0])).is_ok());
     assert!(OpenColumn::doubles(&mut Cursor::new("test", &[1, 2, 0, 0, 0, 0, 0])).is_err());
     assert!(OpenColumn::doubles(&mut Cursor::new("test", &[1, 2, 5, 0, 0, 0, 0])).is_ok());
 }

@@ -251,10 +251,10 @@ impl OpenHistograms {
     pub(super) fn open(meta: &mut Cursor<'_>) -> Result<Self, FormatError> {
         Ok(Self {
             numbers: OpenColumn::integers(meta)?,
-            hints: OpenColumn::integers(meta)?,
+            hints: OpenColumn::plain(meta)?,
             integers: OpenColumn::integers(meta)?,
             doubles: OpenColumn::doubles(meta)?,
-            more: OpenColumn::integers(meta)?,
+            more: OpenColumn::plain(meta)?,
             sums: OpenColumn::doubles(meta)?,
         })
     }
@@ -275,14 +275,14 @@ impl OpenHistograms {
         let numbers: Option<Vec<u32>> = numbers.into_iter().map(number).collect();
         shapes.numbers = numbers.ok_or_else(|| bad("a histogram of no layout"))?;
         take_total(shapes.numbers.iter().map(|number| shapes.shape(*number).items() as i64), PAGE_ITEMS_MAX)?;
-        let hints = self.hints.read_values(page, parts, scratch)?;
+        let hints = self.hints.read(page, points, scratch)?;
         let undo = |integers: &mut [i64], is_double: bool| sum_up_from(integers, &shapes.before(parts, is_double));
         let mut integers = self.integers.read(page, shapes.slots(false), scratch)?;
         if self.integers.is_differences {
             undo(&mut integers, false);
         }
         let doubles = self.doubles.read_doubles(page, shapes.slots(true), scratch, |integers| undo(integers, true))?;
-        let more = self.more.read_values(page, parts, scratch)?;
+        let more = self.more.read(page, points, scratch)?;
         let sums = self.sums.read_doubles(page, points, scratch, |integers| sum_up(integers, parts))?;
         let (mut integers, mut doubles) = (integers.into_iter().map(|integer| integer as u64), doubles.into_iter());
         for (at, number) in shapes.numbers.iter().enumerate() {

@@ -102,11 +102,11 @@ impl OpenSketches {
         Ok(Self {
             bins: OpenColumn::integers(meta)?,
             firsts: OpenColumn::integers(meta)?,
-            gaps: OpenColumn::integers(meta)?,
+            gaps: OpenColumn::plain(meta)?,
             counts: OpenColumn::integers(meta)?,
-            more: OpenColumn::integers(meta)?,
+            more: OpenColumn::plain(meta)?,
             doubles: [OpenColumn::doubles(meta)?, OpenColumn::doubles(meta)?, OpenColumn::doubles(meta)?],
-            averages: OpenColumn::integers(meta)?,
+            averages: OpenColumn::plain(meta)?,
         })
     }
 
@@ -130,10 +130,10 @@ impl OpenSketches {
             sum_up_from(&mut counts, &before(&keys, bins.iter().map(|bins| *bins as usize), parts));
         }
         let n = bins.len();
-        let more = self.more.read_values(page, parts, scratch)?;
+        let more = self.more.read(page, n, scratch)?;
         let mut double = |column: &OpenColumn| column.read_doubles(page, n, scratch, |integers| sum_up(integers, parts));
         let [sums, mins, maxs] = [double(&self.doubles[0])?, double(&self.doubles[1])?, double(&self.doubles[2])?];
-        let averages = self.averages.read_values(page, parts, scratch)?;
+        let averages = self.averages.read(page, n, scratch)?;
         let mut all = keys.into_iter().zip(counts);
         for (at, own) in bins.into_iter().enumerate() {
             let bin = |(key, count): (i32, i64)| (count as u64).checked_add(1).map(|count| Bin { key, count });

@@ -33,7 +33,7 @@ fn sketch(seed: u64, bins: u64, spread: u64) -> Sketch {
     let sum = (noise(seed) >> 20) as f64 / 1_024.0;
     // The agent averages as values come, so its average is a little off.
     let avg = f64::from_bits((sum / count as f64).to_bits() + seed % 3);
-    Sketch { bins, count, sum, min: (noise(seed) % 100) as f64 / 100.0, max: (noise(seed) % 10_000) as f64 / 10.0, avg }
+    Sketch { bins, count, sum, min: f64::from((noise(seed) % 1_000) as f32 / 7.0), max: (noise(seed) % 10_000) as f64 / 10.0, avg }
 }
 
 /// 140 of them are more than a page takes.
