@@ -40,7 +40,12 @@ type Columns = BTreeMap<Bytes, OfMetric>;
 impl Dataset {
     fn of(name: &'static str, columns: Columns) -> Self {
         let bucket = |(metric, series): (Bytes, OfMetric)| {
-            let column = |(tags, (timestamps, values)): (_, (_, Vec<f64>))| SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() };
+            let column = |(tags, (timestamps, values)): (_, (_, Vec<f64>))| SeriesColumn {
+                tags,
+                meta: MetricMeta::default(),
+                timestamps,
+                values: values.into(),
+            };
             BucketInput { org: ORG, metric, meta: MetricMeta::default(), series: series.into_iter().map(column).collect() }
         };
         Self { name, buckets: columns.into_iter().map(bucket).collect() }

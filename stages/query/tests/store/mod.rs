@@ -136,7 +136,7 @@ fn encode(window: Window, g: u32, lines: Vec<Line>, metas: &BTreeMap<String, Met
     let mut metrics: BTreeMap<String, Vec<SeriesColumn>> = BTreeMap::new();
     for (metric, mut tags, points) in lines {
         canonical_tags(&mut tags);
-        let (timestamps, values) = points.iter().map(|(at, value)| ((at - window.start_ms()) as u32, *value)).unzip();
+        let (timestamps, values): (_, Vec<f64>) = points.iter().map(|(at, value)| ((at - window.start_ms()) as u32, *value)).unzip();
         metrics.entry(metric).or_default().push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() });
     }
     let encoded = metrics.into_iter().map(|(metric, series)| {
