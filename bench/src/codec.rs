@@ -296,7 +296,7 @@ fn push_one_series(dataset: &Dataset, stored: &Stored, rows: &mut Vec<Row>) -> O
             best_s(5, 0.1, || cached.rows(row, points).and_then(|n| if n == points { Ok(()) } else { Err("Parquet: other rows".into()) }))?
                 * 1e6,
         );
-        let stream = gorilla::encode(&series.timestamps, &series.values);
+        let stream = gorilla::encode(&series.timestamps, series.values.doubles());
         let (mut times, mut values) = (Vec::new(), Vec::new());
         gorillas.push(
             best_s(10, 0.05, || -> Outcome<()> {
@@ -336,7 +336,7 @@ fn entropy_bytes(bucket: &BucketInput) -> Option<(f64, bool)> {
     let mut increments = values.clone();
     for series in &bucket.series {
         let mut before = None;
-        for value in &series.values {
+        for value in series.values.doubles() {
             // Ten thousandths hold every decimal of base/synth exactly.
             let scaled = (value * 10_000.0).round();
             if !value.is_finite() || value.to_bits() == (-0.0f64).to_bits() {

@@ -42,7 +42,12 @@ type Columns = BTreeMap<Bytes, OfMetric>;
 impl Dataset {
     fn of(name: &'static str, columns: Columns) -> Self {
         let bucket = |(metric, series): (Bytes, OfMetric)| {
-            let column = |(tags, (timestamps, values))| SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values };
+            let column = |(tags, (timestamps, values)): (_, (_, Vec<f64>))| SeriesColumn {
+                tags,
+                meta: MetricMeta::default(),
+                timestamps,
+                values: values.into(),
+            };
             BucketInput { org: ORG, metric, meta: MetricMeta::default(), series: series.into_iter().map(column).collect() }
         };
         Self { name, buckets: columns.into_iter().map(bucket).collect() }
@@ -59,7 +64,7 @@ impl Dataset {
 
     /// Sum over all points that any lost, doubled or changed point changes; independent of order.
     pub(crate) fn fingerprint(&self) -> u64 {
-        self.series().fold(0, |sum, (_, series)| sum.wrapping_add(fingerprint(&series.timestamps, &series.values)))
+        self.series().fold(0, |sum, (_, series)| sum.wrapping_add(fingerprint(&series.timestamps, series.values.doubles())))
     }
 
     /// The same without the series that `drop` names.

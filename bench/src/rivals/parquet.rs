@@ -68,7 +68,7 @@ pub(crate) fn write(dataset: &Dataset, values: Values) -> Outcome<Bytes> {
     let mut number = 0;
     for (metric, bucket) in dataset.buckets.iter().enumerate() {
         for series in &bucket.series {
-            for (time, value) in series.timestamps.iter().zip(&series.values) {
+            for (time, value) in series.timestamps.iter().zip(series.values.doubles()) {
                 rows.metric.push(metric as i32);
                 rows.tags.push(number);
                 rows.time.push(START_S * 1_000 + i64::from(*time));

@@ -42,7 +42,7 @@ fn encode(dataset: &Dataset) -> Outcome<Vec<Block>> {
         Ok(())
     };
     for (number, (_, series)) in dataset.series().enumerate() {
-        for (time, value) in series.timestamps.iter().zip(&series.values) {
+        for (time, value) in series.timestamps.iter().zip(series.values.doubles()) {
             columns[0].extend_from_slice(&(number as u32).to_le_bytes());
             columns[1].extend_from_slice(&time.to_le_bytes());
             columns[2].extend_from_slice(&value.to_le_bytes());

@@ -194,7 +194,7 @@ impl ChunkIndex {
     /// All points of a metric as one, from the index alone: constants, summaries of series, summaries of pages with shorter ones.
     ///
     /// # Errors
-    /// A position that is no metric of this file: a bug of the caller.
+    /// A position that is no metric of this file: a bug of the caller. [`FormatError::OtherKind`] if it has sketches or histograms.
     pub fn aggregate_metric(&self, metric_index: usize) -> Result<Aggregate, FormatError> {
         let metric = self.metrics.get(metric_index).ok_or_else(|| FormatError::invalid(WHAT, format!("no metric {metric_index}")))?;
         let (mut out, mut page_before) = (Aggregate::NONE, usize::MAX);
@@ -203,6 +203,9 @@ impl ChunkIndex {
             // A page with a summary holds each of its series whole.
             let page = entry.first_value().map(|first| self.page_of(first));
             let Some((page, chunk, own)) = page.and_then(|page| self.page_summary(page)) else {
+                if matches!(self.summaries.get(entry.summary as usize), Some(Summary::Absent)) {
+                    return Err(self.not_doubles(series));
+                }
                 self.statistics(series).iter().for_each(|own| out.add(&Aggregate::of_statistics(own)));
                 continue;
             };
@@ -210,6 +213,7 @@ impl ChunkIndex {
                 page_before = page;
                 let count = u64::from(self.pages.get(page).map_or(0, |page| page.points));
                 let own = match own {
+                    Summary::Absent => return Err(self.not_doubles(series)),
                     Summary::Doubles(own) => own.statistics(count),
                     Summary::Integers(own) => own.statistics(chunk.transform, chunk.divisor, count),
                 };

@@ -263,5 +263,7 @@ fn transform_parts(transform: Transform) -> (u8, u8) {
         Transform::Binary(scale) => (2, scale),
         Transform::Double => (3, 0),
         Transform::Dictionary => (4, 0),
+        Transform::Sketch => (5, 0),
+        Transform::Histogram => (6, 0),
     }
 }

@@ -4,11 +4,13 @@ use super::ChunkIndex;
 use super::aggregate::Aggregate;
 use super::coder::{CoderScratch, OpenCoder};
 use super::column::take_column;
+use super::distribution::DistributionScratch;
 use super::exceptions::{Codes, Exception, Exceptions};
 use super::index::{ChunkEntry, PageEntry};
 use super::layout::WHAT;
 use super::pages::DICTIONARY_MAX;
 use super::value::{ROUNDER, Transform, from_ordered};
+use super::values::ValueKind;
 use super::zigzag::unzigzag;
 use crate::FormatError;
 use crate::bytes::Cursor;
@@ -31,6 +33,7 @@ pub struct DecodeScratch {
     /// What `times` holds: file, column, skipped, points.
     pub(super) times_of: Option<(u128, u32, u32, u32)>,
     pub(super) aggregates: Vec<Aggregate>,
+    pub(super) distributions: DistributionScratch,
 }
 
 impl std::fmt::Debug for DecodeScratch {
@@ -76,6 +79,10 @@ impl ChunkIndex {
     pub(super) fn decode_page(&self, page: &PageEntry, bytes: &[u8], scratch: &mut DecodeScratch) -> Result<(), FormatError> {
         let body = self.check_page(page, bytes)?;
         let chunk = self.chunks.get(page.chunk as usize).ok_or_else(|| FormatError::invalid(WHAT, "page of no chunk"))?;
+        let kind = chunk.transform.kind();
+        if kind != ValueKind::Doubles {
+            return Err(FormatError::OtherKind { what: WHAT_PAGE, found: kind.name(), wanted: ValueKind::Doubles.name() });
+        }
         let opened = match scratch.chunk.take() {
             Some((file, number, opened)) if (file, number) == (self.identity, page.chunk) => opened,
             _ => OpenChunk::open(chunk, self.chunk_meta.get(chunk.meta.clone()).unwrap_or(&[]))?,
@@ -180,6 +187,8 @@ fn to_values(chunk: &ChunkEntry, dictionary: &[f64], integers: &[i64], values: &
     let pairs = values.iter_mut().zip(integers);
     let outside = || FormatError::invalid(WHAT_PAGE, "integer outside what its transform takes");
     match chunk.transform {
+        // Refused before.
+        Transform::Sketch | Transform::Histogram => return Err(outside()),
         Transform::Double => pairs.for_each(|(value, integer)| *value = from_ordered(*integer)),
         Transform::Dictionary => {
             for (value, integer) in pairs {

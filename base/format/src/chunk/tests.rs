@@ -14,7 +14,7 @@ fn shard() -> ShardId {
 }
 
 fn column(tags: Vec<Tag>, timestamps: Vec<u32>, values: Vec<f64>) -> SeriesColumn {
-    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values }
+    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() }
 }
 
 fn regular(host: usize, values: Vec<f64>) -> SeriesColumn {
@@ -67,7 +67,7 @@ fn rows(file: &ChunkFile) -> Vec<Row> {
 fn rows_of(buckets: &[BucketInput]) -> Vec<Row> {
     let rows = buckets.iter().flat_map(|bucket| {
         bucket.series.iter().map(|series| {
-            let points = series.timestamps.iter().copied().zip(series.values.iter().map(|value| value.to_bits()));
+            let points = series.timestamps.iter().copied().zip(series.values.doubles().iter().map(|value| value.to_bits()));
             (bucket.org.0, bucket.metric.clone(), series.tags.clone(), points.collect())
         })
     });
@@ -358,7 +358,7 @@ fn series_are_found_by_their_tags() {
 /// Count, sum, minimum and maximum of each step by a plain loop.
 fn by_hand(series: &SeriesColumn, steps: &Steps) -> Vec<Aggregate> {
     let mut out = vec![Aggregate::NONE; steps.count as usize];
-    for (time, value) in series.timestamps.iter().zip(&series.values) {
+    for (time, value) in series.timestamps.iter().zip(series.values.doubles()) {
         let step = time.checked_sub(steps.start).map(|since| since / steps.step).filter(|step| *step < steps.count);
         let Some(step) = step else { continue };
         let own = &mut out[step as usize];
@@ -411,7 +411,7 @@ proptest! {
             let column = columns.iter().find(|column| column.tags == index.tags(series).unwrap()).unwrap();
             for (own, other) in found[series as usize].iter().zip(by_hand(column, &steps)) {
                 prop_assert_eq!((own.count, own.nans, own.min, own.max), (other.count, other.nans, other.min, other.max));
-                let size: f64 = column.values.iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
+                let size: f64 = column.values.doubles().iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
                 let near = (own.sum - other.sum).abs() <= size * 1e-12 || own.sum.to_bits() == other.sum.to_bits();
                 prop_assert!(near || (!own.sum.is_finite() && !other.sum.is_finite()), "{} {}", own.sum, other.sum);
             }

@@ -29,6 +29,10 @@ pub(super) enum Transform {
     Double,
     /// Integer = position in the chunk's sorted list of doubles.
     Dictionary,
+    /// No doubles: sketches, taken apart into columns.
+    Sketch,
+    /// No doubles: native histograms, taken apart into columns.
+    Histogram,
 }
 
 /// How a series is stored.
@@ -38,6 +42,8 @@ pub(super) enum Class {
     Const,
     /// Integers in pages.
     Integers(Transform),
+    /// Sketches or histograms: columns in pages.
+    Distribution,
 }
 
 impl Transform {
@@ -46,7 +52,7 @@ impl Transform {
         match self {
             Self::Decimal(exponent) => POW10[usize::from(exponent.min(EXPONENT_MAX))],
             Self::Binary(scale) => (1u64 << scale.min(SCALE_MAX)) as f64,
-            Self::Double | Self::Dictionary => 1.0,
+            Self::Double | Self::Dictionary | Self::Sketch | Self::Histogram => 1.0,
         }
     }
 }
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn transforms_are_what_the_values_are() {
         let of = |values: &[f64]| match classify(values) {
-            Class::Const => None,
+            Class::Const | Class::Distribution => None,
             Class::Integers(transform) => Some(transform),
         };
         assert_eq!(of(&[2.5, 2.5]), None);

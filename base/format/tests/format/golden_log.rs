@@ -2,7 +2,6 @@
 //! their corrupt twins, and takes no prefix or flipped bit of any for something else.
 //!
 //! `TAILORS_GOLDEN=write` makes the newest anew.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -51,7 +50,8 @@ fn payload(times: i64) -> Vec<u8> {
     let pair = |key: &'static str, value: &'static str| TagRef { key: key.as_bytes(), kind: TagKind::Pair, value: value.as_bytes() };
     let bare = TagRef { key: b"canary", kind: TagKind::Bare, value: b"" };
     writer.metadata(b"mem", &MetricMeta { help: "Memory in use.".into(), ..MetricMeta::default() });
-    let rows: [(&[u8], Vec<TagRef<'_>>, SeriesMeta<'_>, Vec<f64>, i64); 5] = [
+    type Row<'a> = (&'static [u8], Vec<TagRef<'a>>, SeriesMeta<'a>, Vec<f64>, i64);
+    let rows: [Row<'_>; 5] = [
         (
             b"cpu",
             vec![pair("env", "prod"), pair("host", "a")],
