@@ -51,7 +51,7 @@ fn dataset(series: u32, name: Name) -> Dataset {
             value += rng.random_range(-8..=8);
             f64::from(value)
         };
-        let values = (0..POINTS).map(|_| next()).collect();
+        let values = (0..POINTS).map(|_| next()).collect::<Vec<f64>>().into();
         buckets[(number % METRICS) as usize].series.push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values });
     }
     // A build's rows come sorted.
