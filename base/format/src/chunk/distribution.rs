@@ -79,8 +79,7 @@ pub(super) fn encode_distributions(kind: ValueKind, series: &[&SeriesValues]) ->
 type Put<T> = fn(&[Vec<&[T]>], &mut ColumnWriter) -> Result<(), FormatError>;
 
 fn encode_series<T>(series: &[&[T]], transform: Transform, items: fn(&T) -> usize, put: Put<T>) -> Result<Vec<Chunk>, FormatError> {
-    let mut items_max = PAGE_ITEMS_MAX;
-    let mut points_max = PAGE_POINTS_MAX;
+    let (mut items_max, mut points_max) = (PAGE_ITEMS_MAX, PAGE_POINTS_MAX);
     loop {
         let mut chunks = Vec::new();
         for pages in cut_chunks(cut_pages(series, items, points_max, items_max)) {

@@ -23,37 +23,32 @@ const WHAT: &str = "chunk file page";
 /// Writes the sketches of a chunk: page by page, part by part.
 pub(super) fn put_sketches(pages: &[Vec<&[Sketch]>], out: &mut ColumnWriter) -> Result<(), FormatError> {
     let parts: Vec<Vec<usize>> = pages.iter().map(|page| page.iter().map(|part| part.len()).collect()).collect();
-    let each = |of: &dyn Fn(&Sketch) -> i64| -> Vec<i64> { pages.iter().flatten().copied().flatten().map(of).collect() };
+    let all = || pages.iter().flatten().copied().flatten();
+    let each = |of: &dyn Fn(&Sketch) -> i64| -> Vec<i64> { all().map(of).collect() };
     let per_page =
         |of: &dyn Fn(&Sketch) -> usize| -> Vec<usize> { pages.iter().map(|page| page.iter().copied().flatten().map(of).sum()).collect() };
     let sizes = per_page(&|_| 1);
     let bins = each(&|sketch| sketch.bins.len() as i64);
     out.integers(&bins, Some(&differences(&bins, &parts)), &sizes)?;
     let mut first = 0;
-    let firsts: Vec<i64> = pages
-        .iter()
-        .flatten()
-        .copied()
-        .flatten()
-        .map(|sketch| {
-            // One without bins repeats the key before: that costs least.
-            first = sketch.bins.first().map_or(first, |bin| i64::from(bin.key));
-            first
-        })
-        .collect();
+    let key = |sketch: &Sketch| {
+        // One without bins repeats the key before: that costs least.
+        first = sketch.bins.first().map_or(first, |bin| i64::from(bin.key));
+        first
+    };
+    let firsts: Vec<i64> = all().map(key).collect();
     out.integers(&firsts, Some(&differences(&firsts, &parts)), &sizes)?;
-    let all = || pages.iter().flatten().copied().flatten();
     let gap = |pair: &[Bin]| i64::from(pair[1].key) - i64::from(pair[0].key) - 1;
     let gaps: Vec<i64> = all().flat_map(|sketch| sketch.bins.windows(2).map(gap)).collect();
     out.integers(&gaps, None, &per_page(&|sketch| sketch.bins.len().saturating_sub(1)))?;
     let counts: Vec<i64> = all().flat_map(|sketch| &sketch.bins).map(|bin| bin.count.wrapping_sub(1) as i64).collect();
     let (mut from_before, mut rest) = (Vec::with_capacity(counts.len()), counts.as_slice());
     for page in pages {
-        let lengths = || page.iter().copied().flatten().map(|sketch| sketch.bins.len());
-        let keys: Vec<i32> = page.iter().copied().flatten().flat_map(|sketch| &sketch.bins).map(|bin| bin.key).collect();
-        let parts = page.iter().map(|part| part.len());
+        let sketches = || page.iter().copied().flatten();
+        let keys: Vec<i32> = sketches().flat_map(|sketch| &sketch.bins).map(|bin| bin.key).collect();
+        let before = before(&keys, sketches().map(|sketch| sketch.bins.len()), page.iter().map(|part| part.len()));
         let (own, after) = rest.split_at(keys.len());
-        from_before.append(&mut differences_from(own, &before(&keys, lengths(), parts)));
+        from_before.append(&mut differences_from(own, &before));
         rest = after;
     }
     out.integers(&counts, Some(&from_before), &per_page(&|sketch| sketch.bins.len()))?;
