@@ -184,6 +184,11 @@ impl Labels {
         self.ends.get(set).and_then(|end| self.numbers.get(start..*end as usize)).unwrap_or(&[])
     }
 
+    /// A tag by its number.
+    pub(super) fn tag(&self, number: u32) -> Option<&Tag> {
+        self.tags.get(number as usize)
+    }
+
     /// Canonical tags of a set.
     pub(super) fn tags(&self, set: u32, out: &mut Vec<Tag>) {
         out.clear();

@@ -42,7 +42,7 @@ pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
 pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
-pub use select::TagMarks;
+pub use select::{Groups, TagMarks};
 pub use summary::Statistics;
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.

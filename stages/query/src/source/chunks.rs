@@ -1,15 +1,15 @@
-//! Published chunk files as a [`SeriesSource`]: catalog, cached indexes, ranged reads, decoding across threads.
+//! Published chunk files as a [`SeriesSource`]: which files of the catalog a range touches, their series, decoding across threads.
 //!
 //! Invariants: everything of one query comes from one snapshot; a file that is missing or corrupt is an error, or a named range if the caller
 //! allows partial answers (P6); files of a series are appended in window order, so its points are in time order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tailors_format::FormatError;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead};
+use tailors_format::chunk::{ChunkIndex, DecodeScratch};
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::source::{
     Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
@@ -17,12 +17,10 @@ use tailors_model::source::{
 };
 use tailors_model::{MetricMeta, OrgId, Series, ShardId, Tag, Window};
 use tailors_store::catalog::{Catalog, Snapshot};
+use tailors_store::chunks::{ChunkReader, Fetch, OpenFile, Pages, ReaderSettings};
 use tailors_store::{Objects, StoreError};
 
 use crate::settings::SourceSettings;
-
-/// Bytes read from the end of a file at first: most indexes fit.
-const TAIL_BYTES: u64 = 128 << 10;
 
 /// Reads chunk files; clones share the cache.
 #[derive(Clone)]
@@ -30,15 +28,16 @@ pub struct ChunkSource(Arc<Shared>);
 
 struct Shared {
     catalog: Arc<Catalog>,
-    objects: Objects,
+    reader: ChunkReader,
     settings: SourceSettings,
-    indexes: Mutex<IndexCache>,
 }
 
 impl ChunkSource {
     /// Reads nothing yet.
     pub fn new(catalog: Arc<Catalog>, objects: Objects, settings: SourceSettings) -> Self {
-        Self(Arc::new(Shared { catalog, objects, settings, indexes: Mutex::default() }))
+        let SourceSettings { index_cache_bytes, files_in_flight, .. } = settings;
+        let reader = ReaderSettings { index_cache_bytes, reads_ahead: files_in_flight.max(1), ..ReaderSettings::default() };
+        Self(Arc::new(Shared { catalog, reader: ChunkReader::new(objects, reader), settings }))
     }
 }
 
@@ -55,65 +54,6 @@ impl SeriesSource for ChunkSource {
 
 fn source_error(error: StoreError) -> SourceError {
     if error.is_retryable() { SourceError::Retry(error.to_string()) } else { SourceError::Data(error.to_string()) }
-}
-
-/// Indexes used last stay, up to a number of bytes.
-#[derive(Default)]
-struct IndexCache {
-    entries: BTreeMap<String, (Arc<ChunkIndex>, u64)>,
-    bytes: u64,
-    uses: u64,
-}
-
-impl IndexCache {
-    fn get(&mut self, key: &str) -> Option<Arc<ChunkIndex>> {
-        self.uses += 1;
-        let (index, used) = self.entries.get_mut(key)?;
-        *used = self.uses;
-        Some(index.clone())
-    }
-
-    fn put(&mut self, key: &str, index: Arc<ChunkIndex>, bytes_max: u64) {
-        self.uses += 1;
-        self.bytes += index.memory_bytes() as u64;
-        if let Some((old, _)) = self.entries.insert(key.to_owned(), (index, self.uses)) {
-            self.bytes -= old.memory_bytes() as u64;
-        }
-        while self.bytes > bytes_max && self.entries.len() > 1 {
-            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            let Some((index, _)) = oldest.and_then(|key| self.entries.remove(&key)) else { break };
-            self.bytes -= index.memory_bytes() as u64;
-        }
-    }
-}
-
-impl Shared {
-    fn cache(&self) -> MutexGuard<'_, IndexCache> {
-        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn index(&self, shard: ShardId, file: &ManifestFile) -> Result<Arc<ChunkIndex>, StoreError> {
-        if let Some(index) = self.cache().get(&file.key) {
-            return Ok(index);
-        }
-        let damaged = |error: FormatError| StoreError::data(&file.key, error);
-        let at = file.bytes.saturating_sub(TAIL_BYTES);
-        let mut tail = self.objects.get_range(&file.key, at..file.bytes).await?;
-        let trailer = tail.len().checked_sub(ChunkIndex::TRAILER_BYTES).map(|start| tail.slice(start..));
-        let needed = (ChunkIndex::TRAILER_BYTES as u64, tail.len() as u64);
-        let short = || FormatError::Truncated { what: "chunk file", needed: needed.0, present: needed.1 };
-        let range = ChunkIndex::tail_range(&trailer.ok_or_else(|| damaged(short()))?, file.bytes).map_err(damaged)?;
-        tail = match range.start.checked_sub(at) {
-            Some(skip) => tail.slice(skip as usize..),
-            None => self.objects.get_range(&file.key, range).await?,
-        };
-        let length = file.bytes;
-        let parsed = tokio::task::spawn_blocking(move || ChunkIndex::parse(shard, &tail, length)).await;
-        let index = parsed.map_err(|error| StoreError::Fatal(error.to_string()))?.map_err(damaged)?;
-        let index = Arc::new(index);
-        self.cache().put(&file.key, index.clone(), self.settings.index_cache_bytes);
-        Ok(index)
-    }
 }
 
 /// One snapshot.
@@ -184,17 +124,17 @@ impl Pinned {
     }
 
     /// The readable files of a range with their indexes, in window order.
-    async fn open(&self, org: OrgId, from_ms: i64, to_ms: i64, unread: &Unread) -> Result<Vec<(File, Arc<ChunkIndex>)>, SourceError> {
+    async fn open(&self, org: OrgId, from_ms: i64, to_ms: i64, unread: &Unread) -> Result<Vec<(File, OpenFile)>, SourceError> {
         let files = self.files(org, from_ms, to_ms, unread)?;
         let opens = files.into_iter().map(|file| async move {
-            let index = self.shared.index(file.shard, &file.file).await;
-            (file, index)
+            let opened = self.shared.reader.open(file.shard, &file.file.key, file.file.bytes).await;
+            (file, opened)
         });
         let mut opens = stream::iter(opens).buffered(self.shared.settings.files_in_flight.max(1));
         let mut opened = Vec::new();
-        while let Some((file, index)) = opens.next().await {
-            match index {
-                Ok(index) => opened.push((file, index)),
+        while let Some((file, done)) = opens.next().await {
+            match done {
+                Ok(done) => opened.push((file, done)),
                 Err(error) => unread.note(file.file.from_ms.max(from_ms), file.file.to_ms.min(to_ms), source_error(error))?,
             }
         }
@@ -257,7 +197,7 @@ impl PinnedSource for Pinned {
             // Ranges that can't be read are named by the selection that follows.
             let unread = Unread::new(allow_partial);
             let files = self.open(org, from_ms, to_ms, &unread).await?;
-            let names = files.iter().flat_map(|(_, index)| of_org(index, org).map(|(_, metric)| metric.metric.clone()));
+            let names = files.iter().flat_map(|(_, opened)| of_org(opened.index(), org).map(|(_, metric)| metric.metric.clone()));
             Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
         })
     }
@@ -275,8 +215,7 @@ impl PinnedSource for Pinned {
             let files = self.open(org, from_ms, to_ms, &unread).await?;
             let found = find(&files, org, filter, from_ms, to_ms, limits)?;
             let (series, parts) = found.into_iter().unzip();
-            let selection: Arc<dyn Selection> =
-                Arc::new(ChunkSelection { shared: self.shared.clone(), files, series, parts, from_ms, to_ms, unread });
+            let selection: Arc<dyn Selection> = Arc::new(ChunkSelection { files, series, parts, from_ms, to_ms, unread });
             Ok(selection)
         })
     }
@@ -300,7 +239,7 @@ type Parts = Vec<(u32, u32)>;
 ///
 /// A series stands in file after file: each identity is tested once, and known again by its tags.
 fn find(
-    files: &[(File, Arc<ChunkIndex>)],
+    files: &[(File, OpenFile)],
     org: OrgId,
     filter: &dyn SeriesFilter,
     from_ms: i64,
@@ -311,7 +250,8 @@ fn find(
     let mut known: HashMap<Bytes, HashMap<Vec<Tag>, Option<usize>>> = HashMap::new();
     // Points, and series that have any in the range.
     let (mut points, mut inside) = (0_u64, 0_u64);
-    for (number, (file, index)) in files.iter().enumerate() {
+    for (number, (file, opened)) in files.iter().enumerate() {
+        let index = opened.index();
         let damaged = |error: FormatError| SourceError::Data(format!("{}: {error}", file.file.key));
         for (at, metric) in of_org(index, org).filter(|(_, metric)| filter.metric(&metric.metric)) {
             let known = known.entry(metric.metric.clone()).or_default();
@@ -363,8 +303,7 @@ fn exceeds(value: u64, most: u64, what: &str, setting: &str) -> Result<(), Sourc
 }
 
 struct ChunkSelection {
-    shared: Arc<Shared>,
-    files: Vec<(File, Arc<ChunkIndex>)>,
+    files: Vec<(File, OpenFile)>,
     series: Vec<SelectedSeries>,
     parts: Vec<Parts>,
     from_ms: i64,
@@ -390,26 +329,36 @@ impl Selection for ChunkSelection {
                 let file = &self.files[*file as usize].0.file;
                 file.from_ms < to_ms && file.to_ms > from_ms
             });
-            let fetches = wanted.map(|(file, wanted)| async move { (file, self.fetch(file, wanted).await) });
-            let mut fetches = stream::iter(fetches).buffered(self.shared.settings.files_in_flight.max(1));
+            let (mut files, mut slots, mut plans) = (Vec::new(), Vec::new(), Vec::new());
+            for (file, mut wanted) in wanted {
+                wanted.sort_unstable();
+                let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
+                let opened = &self.files[file as usize].1;
+                plans.push((opened.clone(), opened.index().plan_reads(&series)));
+                files.push(file);
+                slots.push(Arc::new(wanted));
+            }
+            let mut fetch = Fetch::new(plans);
             let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), from_ms, to_ms, each };
-            while let Some((file, fetched)) = fetches.next().await {
+            while let Some((at, fetched)) = fetch.next().await {
+                let (file, opened) = &self.files[files[at] as usize];
                 let done = match fetched {
-                    Ok(fetched) => {
+                    Ok(pages) => {
+                        let (opened, slots) = (opened.clone(), slots[at].clone());
                         let decoded = tokio::task::spawn_blocking(move || {
-                            let done = decoder.decode(&fetched);
+                            let done = decoder.decode(&opened, &slots, &pages);
                             (decoder, done)
                         });
                         let done;
                         (decoder, done) = decoded.await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))?;
                         done
                     }
-                    Err(error) => Err(error),
+                    Err(error) => Err(source_error(error)),
                 };
                 if let Err(error) = done {
-                    let file = &self.files[file as usize].0.file;
+                    fetch.skip(at);
                     // As the selection sees it, so that all tiles name the same range.
-                    self.unread.note(file.from_ms.max(self.from_ms), file.to_ms.min(self.to_ms), error)?;
+                    self.unread.note(file.file.from_ms.max(self.from_ms), file.file.to_ms.min(self.to_ms), error)?;
                 }
             }
             Ok(())
@@ -418,31 +367,6 @@ impl Selection for ChunkSelection {
 
     fn partial(&self) -> Vec<PartialRange> {
         self.unread.ranges.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
-
-/// Pages of one file, as planned.
-struct Fetched {
-    key: String,
-    index: Arc<ChunkIndex>,
-    /// (series, slot), sorted.
-    wanted: Vec<(u32, usize)>,
-    reads: Vec<(PageRead, Bytes)>,
-}
-
-impl ChunkSelection {
-    /// The pages that hold the wanted (series, slot) of one file.
-    async fn fetch(&self, file: u32, mut wanted: Vec<(u32, usize)>) -> Result<Fetched, SourceError> {
-        let (file, index) = &self.files[file as usize];
-        wanted.sort_unstable();
-        let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
-        let plan = index.plan_reads(&series);
-        let ranges: Vec<_> = plan.iter().map(|read| read.range.clone()).collect();
-        let (objects, key) = (self.shared.objects.clone(), file.file.key.clone());
-        // On its own task, so that the next files come while one is decoded.
-        let got = tokio::spawn(async move { objects.get_ranges(&key, &ranges).await }).await;
-        let pages = got.map_err(|error| SourceError::Data(format!("reading ended early: {error}")))?.map_err(source_error)?;
-        Ok(Fetched { key: file.file.key.clone(), index: index.clone(), wanted, reads: plan.into_iter().zip(pages).collect() })
     }
 }
 
@@ -456,24 +380,25 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn decode(&mut self, file: &Fetched) -> Result<(), SourceError> {
+    /// `slots` are (series, slot), sorted.
+    fn decode(&mut self, file: &OpenFile, slots: &[(u32, usize)], pages: &Pages) -> Result<(), SourceError> {
         let Self { scratch, times, from_ms, to_ms, each } = self;
-        let start_ms = file.index.span().start_ms;
+        let start_ms = file.index().span().start_ms;
         // What of the range lies in this file, in its own milliseconds.
         let own = |at_ms: i64| u32::try_from(at_ms - start_ms).unwrap_or(if at_ms < start_ms { 0 } else { u32::MAX });
         let (from, to) = (own(*from_ms), own(*to_ms));
         let mut part = |series: u32, timestamps: &[u32], values: &[f64]| {
-            let Ok(at) = file.wanted.binary_search_by_key(&series, |(series, _)| *series) else { return };
+            let Ok(at) = slots.binary_search_by_key(&series, |(series, _)| *series) else { return };
             let inside = timestamps.partition_point(|at| *at < from)..timestamps.partition_point(|at| *at < to);
             if !inside.is_empty() {
                 times.clear();
                 times.extend(timestamps[inside.clone()].iter().map(|at| start_ms + i64::from(*at)));
-                each(file.wanted[at].1, times, &values[inside]);
+                each(slots[at].1, times, &values[inside]);
             }
         };
-        for (read, bytes) in &file.reads {
-            let decoded = file.index.decode(read, bytes, scratch, &mut part);
-            decoded.map_err(|error| SourceError::Data(format!("{}: {error}", file.key)))?;
+        for (read, bytes) in pages.iter() {
+            let decoded = file.index().decode(read, bytes, scratch, &mut part);
+            decoded.map_err(|error| SourceError::Data(format!("{}: {error}", file.name())))?;
         }
         Ok(())
     }
