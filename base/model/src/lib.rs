@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod limits;
+pub mod matcher;
 pub mod payload;
 pub mod route;
 pub mod series;

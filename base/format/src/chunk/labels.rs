@@ -161,6 +161,11 @@ impl Labels {
         self.ends.len()
     }
 
+    /// All tags, in canonical order.
+    pub(super) fn list(&self) -> &[Tag] {
+        &self.tags
+    }
+
     /// Tags with this key, and the number of the first.
     pub(super) fn of_key(&self, key: &[u8]) -> (u32, &[Tag]) {
         let from = self.tags.partition_point(|tag| &tag.key[..] < key);

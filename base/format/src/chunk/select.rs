@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use tailors_model::matcher::ValueMatcher;
 use tailors_model::{OrgId, Tag};
 
 use super::ChunkIndex;
@@ -96,6 +97,31 @@ impl ChunkIndex {
     pub fn mark_tags(&self, key: &[u8], test: &mut dyn FnMut(&Tag) -> bool) -> Result<TagMarks, FormatError> {
         let (first, tags) = self.labels()?.of_key(key);
         Ok(TagMarks { first, marked: tags.iter().map(test).collect() })
+    }
+
+    /// Marks the tags of a key whose value matches.
+    ///
+    /// # Errors
+    /// Damage of the labels.
+    pub fn mark_values(&self, key: &[u8], matcher: &ValueMatcher) -> Result<TagMarks, FormatError> {
+        let (first, tags) = self.labels()?.of_key(key);
+        Ok(TagMarks { first, marked: matcher.mark(tags) })
+    }
+
+    /// Every distinct tag of the file in canonical order: a tag's number is its position.
+    ///
+    /// # Errors
+    /// Damage of the labels.
+    pub fn tag_list(&self) -> Result<&[Tag], FormatError> {
+        Ok(self.labels()?.list())
+    }
+
+    /// Numbers of a series' tags, ascending; those of equal tags are the same slice, so its address tells series of one tag set.
+    ///
+    /// # Errors
+    /// Damage of the labels; a number that is no series of this file: a bug of the caller.
+    pub fn tag_numbers(&self, series: u32) -> Result<&[u32], FormatError> {
+        Ok(self.labels()?.set(self.entry(series)?.set as usize))
     }
 
     /// Series of a metric that have (`true`) or lack (`false`) one of the marked tags, for each condition; none when the metric is not of `org`.
