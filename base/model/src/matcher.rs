@@ -5,6 +5,7 @@
 //! an automaton that goes through several values at once where there are many, else by the expression itself.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 use regex_automata::Anchored;
@@ -44,7 +45,15 @@ enum Test {
         regex: Regex,
         /// Whether it is anchored on both sides.
         whole: bool,
+        /// Built when first asked for; shared by clones.
+        automaton: Arc<OnceLock<Option<Automaton>>>,
     },
+}
+
+impl Test {
+    fn of(regex: &Regex, whole: bool) -> Self {
+        Self::Regex { regex: regex.clone(), whole, automaton: Arc::default() }
+    }
 }
 
 impl ValueMatcher {
@@ -55,14 +64,14 @@ impl ValueMatcher {
 
     /// Values that a regular expression finds something in: anchor it to mean whole values.
     pub fn regex(regex: &Regex) -> Self {
-        let plain = || Self { test: Test::Regex { regex: regex.clone(), whole: false }, beginnings: None };
+        let plain = || Self { test: Test::of(regex, false), beginnings: None };
         let Some(inner) = regex_syntax::parse(regex.as_str()).ok().and_then(|hir| whole(&hir)) else { return plain() };
         let found = Extractor::new().kind(ExtractKind::Prefix).extract(&inner);
         let texts = found.literals().map(|texts| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>());
         match texts {
             // Literals leave assertions out.
             Some(texts) if found.is_exact() && inner.properties().look_set().is_empty() => Self::texts(texts),
-            texts => Self { test: Test::Regex { regex: regex.clone(), whole: true }, beginnings: texts.and_then(beginnings_of) },
+            texts => Self { test: Test::of(regex, true), beginnings: texts.and_then(beginnings_of) },
         }
     }
 
@@ -99,13 +108,13 @@ impl ValueMatcher {
             Some(beginnings) => beginnings.iter().map(|beginning| beginning_with(tags, bare, beginning)).collect(),
         };
         let automaton = match &self.test {
-            Test::Regex { regex, whole: true } if ranges.iter().map(Range::len).sum::<usize>() >= AUTOMATON_VALUES_MIN => {
-                Automaton::of(regex)
+            Test::Regex { regex, whole: true, automaton } if ranges.iter().map(Range::len).sum::<usize>() >= AUTOMATON_VALUES_MIN => {
+                automaton.get_or_init(|| Automaton::of(regex)).as_ref()
             }
             _ => None,
         };
         for range in ranges {
-            self.mark_each(&tags[range.clone()], &mut marks[range], automaton.as_ref());
+            self.mark_each(&tags[range.clone()], &mut marks[range], automaton);
         }
         marks
     }
@@ -140,6 +149,7 @@ fn whole(hir: &Hir) -> Option<Hir> {
 }
 
 /// An anchored expression as a table of states.
+#[derive(Debug)]
 struct Automaton {
     states: dense::DFA<Vec<u32>>,
     start: StateID,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{MetricMeta, OrgId, Series};
+use crate::{MetricMeta, OrgId, Series, Tag};
 
 /// A boxed future, so that the seam needs no async runtime.
 pub type SourceFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;
@@ -21,7 +21,19 @@ pub trait SeriesFilter: Send + Sync {
     fn metric(&self, metric: &[u8]) -> bool;
     /// The whole test.
     fn series(&self, series: &Series) -> bool;
+    /// The whole test for series whose tags are among these, which are in canonical order, each once: a file's dictionary. What can be settled tag by
+    /// tag is settled here, once for all series that have the tag.
+    fn on_tags<'a>(&'a self, tags: &'a [Tag]) -> TagTest<'a> {
+        let _ = tags;
+        Box::new(|_, _| None)
+    }
 }
+
+/// Tests a series by its metric and the numbers (positions in the dictionary, ascending) of its tags. `None`: ask [`SeriesFilter::series`].
+pub type TagTest<'a> = Box<dyn Fn(&[u8], &[u32]) -> Option<bool> + 'a>;
+
+/// What was found, and ranges that could not be read where partial answers are allowed.
+pub type Found<T> = (Vec<T>, Vec<PartialRange>);
 
 /// One selected series.
 #[derive(Clone, Debug)]
@@ -117,7 +129,31 @@ pub trait PinnedSource: Send + Sync {
         to_ms: i64,
         limits: ReadLimits,
     ) -> SourceFuture<'a, Arc<dyn Selection>>;
+
+    /// Tag keys of the series that pass the filter and have a point in the range, sorted, each once.
+    fn tag_keys<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Bytes>>;
+
+    /// What such series have of some keys: canonical tags, sorted, each list once.
+    fn tag_lists<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        keys: KeyTest<'a>,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Vec<Tag>>>;
 }
+
+/// Tag keys that are meant.
+pub type KeyTest<'a> = &'a (dyn Fn(&[u8]) -> bool + Sync);
 
 /// Series that were found, and the way to their points.
 pub trait Selection: Send + Sync {

@@ -116,12 +116,21 @@ impl ChunkIndex {
         Ok(self.labels()?.list())
     }
 
-    /// Numbers of a series' tags, ascending; those of equal tags are the same slice, so its address tells series of one tag set.
+    /// Numbers of a series' tags, ascending.
     ///
     /// # Errors
     /// Damage of the labels; a number that is no series of this file: a bug of the caller.
     pub fn tag_numbers(&self, series: u32) -> Result<&[u32], FormatError> {
         Ok(self.labels()?.set(self.entry(series)?.set as usize))
+    }
+
+    /// Canonical tags of a series into `out`, in place of what is there.
+    ///
+    /// # Errors
+    /// As [`Self::tag_numbers`].
+    pub fn read_tags(&self, series: u32, out: &mut Vec<Tag>) -> Result<(), FormatError> {
+        self.labels()?.tags(self.entry(series)?.set, out);
+        Ok(())
     }
 
     /// Series of a metric that have (`true`) or lack (`false`) one of the marked tags, for each condition; none when the metric is not of `org`.

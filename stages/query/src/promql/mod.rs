@@ -10,6 +10,7 @@ mod call;
 mod dates;
 mod durations;
 pub(crate) mod eval;
+mod filter;
 pub(crate) mod functions;
 mod gate;
 mod histogram;

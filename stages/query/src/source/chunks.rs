@@ -3,23 +3,23 @@
 //! Invariants: everything of one query comes from one snapshot; a file that is missing or corrupt is an error, or a named range if the caller
 //! allows partial answers (P6); files of a series are appended in window order, so its points are in time order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tailors_format::FormatError;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch};
+use tailors_format::chunk::DecodeScratch;
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::source::{
-    Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
-    SourceFuture, UsedGeneration,
+    Coverage, EachPart, Found, KeyTest, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource,
+    SourceError, SourceFuture, UsedGeneration,
 };
-use tailors_model::{MetricMeta, OrgId, Series, ShardId, Tag, Window};
+use tailors_model::{OrgId, ShardId, Tag, Window};
 use tailors_store::catalog::{Catalog, Snapshot};
 use tailors_store::chunks::{ChunkReader, Fetch, OpenFile, Pages, ReaderSettings};
 use tailors_store::{Objects, StoreError};
 
+use super::find::{self, Parts, Wanted, of_org};
 use crate::settings::SourceSettings;
 
 /// Reads chunk files; clones share the cache.
@@ -64,9 +64,9 @@ struct Pinned {
 
 /// A file that a range touches.
 #[derive(Clone)]
-struct File {
+pub(super) struct File {
     shard: ShardId,
-    file: ManifestFile,
+    pub(super) file: ManifestFile,
 }
 
 /// Unreadable ranges, when they are allowed.
@@ -88,6 +88,10 @@ impl Unread {
             }
             error => Err(error),
         }
+    }
+
+    fn list(&self) -> Vec<PartialRange> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -197,7 +201,7 @@ impl PinnedSource for Pinned {
             // Ranges that can't be read are named by the selection that follows.
             let unread = Unread::new(allow_partial);
             let files = self.open(org, from_ms, to_ms, &unread).await?;
-            let names = files.iter().flat_map(|(_, opened)| of_org(opened.index(), org).map(|(_, metric)| metric.metric.clone()));
+            let names = files.iter().flat_map(|(_, opened)| of_org(opened.index(), org).map(|metric| metric.metric.clone()));
             Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
         })
     }
@@ -213,10 +217,43 @@ impl PinnedSource for Pinned {
         Box::pin(async move {
             let unread = Unread::new(limits.allow_partial);
             let files = self.open(org, from_ms, to_ms, &unread).await?;
-            let found = find(&files, org, filter, from_ms, to_ms, limits)?;
+            let found = find::selected(&files, &Wanted { org, filter, from_ms, to_ms }, limits)?;
             let (series, parts) = found.into_iter().unzip();
             let selection: Arc<dyn Selection> = Arc::new(ChunkSelection { files, series, parts, from_ms, to_ms, unread });
             Ok(selection)
+        })
+    }
+
+    fn tag_keys<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Bytes>> {
+        Box::pin(async move {
+            let unread = Unread::new(allow_partial);
+            let files = self.open(org, from_ms, to_ms, &unread).await?;
+            let keys = find::tag_keys(&files, &Wanted { org, filter, from_ms, to_ms })?;
+            Ok((keys.into_iter().collect(), unread.list()))
+        })
+    }
+
+    fn tag_lists<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        keys: KeyTest<'a>,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Vec<Tag>>> {
+        Box::pin(async move {
+            let unread = Unread::new(allow_partial);
+            let files = self.open(org, from_ms, to_ms, &unread).await?;
+            let lists = find::tag_lists(&files, &Wanted { org, filter, from_ms, to_ms }, keys)?;
+            Ok((lists.into_iter().collect(), unread.list()))
         })
     }
 }
@@ -224,82 +261,6 @@ impl PinnedSource for Pinned {
 fn rfc3339(window: Window) -> String {
     chrono::DateTime::from_timestamp(window.start_s(), 0)
         .map_or_else(|| window.to_string(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
-}
-
-/// Metrics of an org in a file with their positions.
-fn of_org(index: &ChunkIndex, org: OrgId) -> impl Iterator<Item = (usize, &tailors_format::chunk::MetricEntry)> {
-    let first = index.metrics().partition_point(|metric| metric.org < org);
-    index.metrics().iter().enumerate().skip(first).take_while(move |(_, metric)| metric.org == org)
-}
-
-/// (file, series in it), in window order.
-type Parts = Vec<(u32, u32)>;
-
-/// Found series in the order of their identity, each with where its points are.
-///
-/// A series stands in file after file: each identity is tested once, and known again by its tags.
-fn find(
-    files: &[(File, OpenFile)],
-    org: OrgId,
-    filter: &dyn SeriesFilter,
-    from_ms: i64,
-    to_ms: i64,
-    limits: ReadLimits,
-) -> Result<Vec<(SelectedSeries, Parts)>, SourceError> {
-    let mut found: Vec<(SelectedSeries, Parts)> = Vec::new();
-    let mut known: HashMap<Bytes, HashMap<Vec<Tag>, Option<usize>>> = HashMap::new();
-    // Points, and series that have any in the range.
-    let (mut points, mut inside) = (0_u64, 0_u64);
-    for (number, (file, opened)) in files.iter().enumerate() {
-        let index = opened.index();
-        let damaged = |error: FormatError| SourceError::Data(format!("{}: {error}", file.file.key));
-        for (at, metric) in of_org(index, org).filter(|(_, metric)| filter.metric(&metric.metric)) {
-            let known = known.entry(metric.metric.clone()).or_default();
-            let mut passed = Vec::new();
-            let mut test = |tags: &[Tag]| {
-                let slot = known.get(tags).copied().unwrap_or_else(|| {
-                    let series = Series { metric: metric.metric.clone(), tags: tags.to_vec() };
-                    let slot = filter.series(&series).then(|| {
-                        let series = Arc::new(series);
-                        found.push((SelectedSeries { series, meta: MetricMeta::default(), points_max: 0 }, Vec::new()));
-                        found.len() - 1
-                    });
-                    known.insert(tags.to_vec(), slot);
-                    slot
-                });
-                passed.extend(slot);
-                slot.is_some()
-            };
-            let selected = index.select(org, at, &mut test).map_err(damaged)?;
-            for (series, slot) in selected.into_iter().zip(passed) {
-                if !index.edges_of(series).is_some_and(|(first, last)| first < to_ms && last >= from_ms) {
-                    continue;
-                }
-                let count = u64::from(index.points_of(series));
-                let (selected, parts) = &mut found[slot];
-                // The newest metadata counts.
-                selected.meta = index.meta(series).map_err(damaged)?.clone();
-                selected.points_max += count;
-                inside += u64::from(parts.is_empty());
-                parts.push((number as u32, series));
-                points += count;
-            }
-            exceeds(inside, limits.series, "series", "query.limits.series_max")?;
-            exceeds(points, limits.points, "points", "query.limits.points_max")?;
-        }
-    }
-    found.retain(|(_, parts)| !parts.is_empty());
-    found.sort_by(|a, b| a.0.series.cmp(&b.0.series));
-    Ok(found)
-}
-
-fn exceeds(value: u64, most: u64, what: &str, setting: &str) -> Result<(), SourceError> {
-    if value <= most {
-        return Ok(());
-    }
-    Err(SourceError::Limit(format!(
-        "the query selects more than {most} {what} ({setting}): ask for a shorter range or use narrower matchers"
-    )))
 }
 
 struct ChunkSelection {
@@ -366,7 +327,7 @@ impl Selection for ChunkSelection {
     }
 
     fn partial(&self) -> Vec<PartialRange> {
-        self.unread.ranges.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.unread.list()
     }
 }
 
