@@ -46,9 +46,55 @@ pub struct SelectedSeries {
     pub points_max: u64,
 }
 
-/// Takes points of series part by part: position of the series among those asked for, Unix milliseconds (strictly increasing, from part to part
-/// too), values, bit-exact. Called on threads that may compute.
-pub type EachPart = Box<dyn FnMut(usize, &[i64], &[f64]) + Send>;
+/// Points of a series in one file, none of them NaN, without the points.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Whole {
+    /// Earliest point, Unix milliseconds.
+    pub first_ms: i64,
+    /// Latest point.
+    pub last_ms: i64,
+    /// Points.
+    pub count: u64,
+    /// The least value; of equal ones (zeros) the earliest.
+    pub min: f64,
+    /// The greatest value; of equal ones (zeros) the earliest.
+    pub max: f64,
+    /// Earliest value.
+    pub first: f64,
+    /// Latest value.
+    pub last: f64,
+}
+
+/// What a scan hands out of a series.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Unix milliseconds, strictly increasing, and values, bit-exact.
+    Points(&'a [i64], &'a [f64]),
+    /// Times of points none of which is NaN.
+    Times(&'a [i64]),
+    /// All points of a file.
+    Whole(Whole),
+}
+
+/// What a scan must know of a series' points in a file. More can come: of times and wholes it is points where the source knows no better.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// [`Part::Whole`].
+    Whole,
+    /// [`Part::Times`].
+    Times,
+    /// [`Part::Points`].
+    Points,
+}
+
+/// Says what a scan needs: position of the series among those asked for, its earliest and latest point in a file, Unix milliseconds.
+pub type NeedOf<'a> = &'a (dyn Fn(usize, i64, i64) -> Need + Sync);
+
+/// Takes series part by part: position of the series among those asked for, part. Points come in time order, from part to part too; times and wholes
+/// at any time. Called on threads that may compute.
+pub type EachPart = Box<dyn FnMut(usize, Part<'_>) + Send>;
 
 /// A window, shard and generation that an answer used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -162,8 +208,8 @@ pub trait Selection: Send + Sync {
 
     /// Hands out the points of the series with these numbers (positions in `series()`) at `from_ms <= time < to_ms`, clipped to the selection's
     /// range: each series in time order, series among each other in any. Of points that can't be read some may have been handed out before the
-    /// error, or before their range is named.
-    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, each: EachPart) -> SourceFuture<'a, ()>;
+    /// error, or before their range is named. What is not needed is not handed out, if the source can tell.
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, need: NeedOf<'a>, each: EachPart) -> SourceFuture<'a, ()>;
 
     /// Ranges found unreadable so far; only where partial answers are allowed.
     fn partial(&self) -> Vec<PartialRange>;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tailors_model::source::{
-    self, Coverage, EachPart, KeyTest, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource,
-    SourceError, SourceFuture,
+    self, Coverage, EachPart, KeyTest, NeedOf, Part, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter,
+    SeriesSource, SourceError, SourceFuture,
 };
 use tailors_model::{MetricMeta, OrgId, Series, Tag, canonical_tags};
 use tailors_query::promql::{Answer, Context, Value, eval_instant, eval_range};
@@ -127,12 +127,12 @@ impl Selection for Found {
         &self.series
     }
 
-    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, mut each: EachPart) -> SourceFuture<'a, ()> {
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, _: NeedOf<'a>, mut each: EachPart) -> SourceFuture<'a, ()> {
         for (slot, number) in numbers.iter().enumerate() {
             let inside = self.points[*number].iter().copied().filter(|(at, _)| (from_ms..to_ms).contains(at));
             let (times, values): (Vec<i64>, Vec<f64>) = inside.unzip();
             // In parts of three, so that windows lie across their edges.
-            times.chunks(3).zip(values.chunks(3)).for_each(|(times, values)| each(slot, times, values));
+            times.chunks(3).zip(values.chunks(3)).for_each(|(times, values)| each(slot, Part::Points(times, values)));
         }
         Box::pin(async { Ok(()) })
     }

@@ -22,6 +22,7 @@ mod places;
 pub(crate) mod plan;
 pub(crate) mod rate;
 pub(crate) mod selector;
+mod stepwise;
 pub mod value;
 
 use std::sync::Arc;

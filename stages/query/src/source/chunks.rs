@@ -4,15 +4,16 @@
 //! allows partial answers (P6); files of a series are appended in window order, so its points are in time order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tailors_format::chunk::DecodeScratch;
+use tailors_format::chunk::{DecodeScratch, Statistics};
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::source::{
-    Coverage, EachPart, Found, KeyTest, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource,
-    SourceError, SourceFuture, UsedGeneration,
+    Coverage, EachPart, Found, KeyTest, Need, NeedOf, Part, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection,
+    SeriesFilter, SeriesSource, SourceError, SourceFuture, UsedGeneration, Whole,
 };
 use tailors_model::{OrgId, ShardId, Tag, Window};
 use tailors_store::catalog::{Catalog, Snapshot};
@@ -277,7 +278,7 @@ impl Selection for ChunkSelection {
         &self.series
     }
 
-    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, each: EachPart) -> SourceFuture<'a, ()> {
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, need: NeedOf<'a>, each: EachPart) -> SourceFuture<'a, ()> {
         let (from_ms, to_ms) = (from_ms.max(self.from_ms), to_ms.min(self.to_ms));
         Box::pin(async move {
             let mut by_file: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
@@ -290,28 +291,39 @@ impl Selection for ChunkSelection {
                 let file = &self.files[*file as usize].0.file;
                 file.from_ms < to_ms && file.to_ms > from_ms
             });
-            let (mut files, mut slots, mut plans) = (Vec::new(), Vec::new(), Vec::new());
+            let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), from_ms, to_ms, each };
+            let (mut files, mut slots, mut plans, mut known) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (file, mut wanted) in wanted {
                 wanted.sort_unstable();
-                let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
                 let opened = &self.files[file as usize].1;
+                let from_index = split(opened, &mut wanted, need, from_ms..to_ms);
+                if !from_index.is_empty() {
+                    known.push((opened.clone(), from_index));
+                }
+                let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
                 plans.push((opened.clone(), opened.index().plan_reads(&series)));
                 files.push(file);
                 slots.push(Arc::new(wanted));
             }
+            if !known.is_empty() {
+                decoder = computed(move || {
+                    let done = known.iter().try_for_each(|(file, known)| decoder.know(file, known));
+                    done.map(|()| decoder)
+                })
+                .await??;
+            }
             let mut fetch = Fetch::new(plans);
-            let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), from_ms, to_ms, each };
             while let Some((at, fetched)) = fetch.next().await {
                 let (file, opened) = &self.files[files[at] as usize];
                 let done = match fetched {
                     Ok(pages) => {
                         let (opened, slots) = (opened.clone(), slots[at].clone());
-                        let decoded = tokio::task::spawn_blocking(move || {
+                        let done;
+                        (decoder, done) = computed(move || {
                             let done = decoder.decode(&opened, &slots, &pages);
                             (decoder, done)
-                        });
-                        let done;
-                        (decoder, done) = decoded.await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))?;
+                        })
+                        .await?;
                         done
                     }
                     Err(error) => Err(source_error(error)),
@@ -331,6 +343,39 @@ impl Selection for ChunkSelection {
     }
 }
 
+/// Runs what computes on a thread that may.
+async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))
+}
+
+/// What the index of a file knows of a series: all of it, or its times.
+enum Known {
+    Whole(Whole),
+    Times(u32),
+}
+
+/// Takes out of (series, slot) what is not needed, and what the index answers, which is returned by slot.
+fn split(file: &OpenFile, wanted: &mut Vec<(u32, usize)>, need: NeedOf<'_>, range_ms: Range<i64>) -> Vec<(usize, Known)> {
+    let (index, mut known) = (file.index(), Vec::new());
+    wanted.retain(|(series, slot)| {
+        let Some((first_ms, last_ms)) = index.edges_of(*series) else { return false };
+        let need = need(*slot, first_ms, last_ms);
+        if matches!(need, Need::Nothing | Need::Points) {
+            return need == Need::Points;
+        }
+        let Some(own) = index.statistics(*series).filter(|own| own.nans == 0) else { return true };
+        let Statistics { count, min, max, first, last, .. } = own;
+        let is_inside = range_ms.contains(&first_ms) && range_ms.contains(&last_ms);
+        known.push(match need {
+            Need::Whole if is_inside => (*slot, Known::Whole(Whole { first_ms, last_ms, count, min, max, first, last })),
+            Need::Whole => return true,
+            _ => (*slot, Known::Times(*series)),
+        });
+        false
+    });
+    known
+}
+
 /// Decodes file after file of one scan and hands the points on.
 struct Decoder {
     scratch: DecodeScratch,
@@ -341,6 +386,25 @@ struct Decoder {
 }
 
 impl Decoder {
+    /// Hands on what the index knows.
+    fn know(&mut self, file: &OpenFile, known: &[(usize, Known)]) -> Result<(), SourceError> {
+        let (start_ms, mut offsets) = (file.index().span().start_ms, Vec::new());
+        for (slot, known) in known {
+            match known {
+                Known::Whole(whole) => (self.each)(*slot, Part::Whole(*whole)),
+                Known::Times(series) => {
+                    let read = file.index().read_times(*series, &mut offsets);
+                    read.map_err(|error| SourceError::Data(format!("{}: {error}", file.name())))?;
+                    let times = offsets.iter().map(|at| start_ms + i64::from(*at));
+                    self.times.clear();
+                    self.times.extend(times.filter(|at| (self.from_ms..self.to_ms).contains(at)));
+                    (self.each)(*slot, Part::Times(&self.times));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// `slots` are (series, slot), sorted.
     fn decode(&mut self, file: &OpenFile, slots: &[(u32, usize)], pages: &Pages) -> Result<(), SourceError> {
         let Self { scratch, times, from_ms, to_ms, each } = self;
@@ -354,7 +418,7 @@ impl Decoder {
             if !inside.is_empty() {
                 times.clear();
                 times.extend(timestamps[inside.clone()].iter().map(|at| start_ms + i64::from(*at)));
-                each(slots[at].1, times, &values[inside]);
+                each(slots[at].1, Part::Points(times, &values[inside]));
             }
         };
         for (read, bytes) in pages.iter() {
