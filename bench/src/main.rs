@@ -7,6 +7,7 @@ mod churn;
 mod codec;
 mod data;
 mod import;
+mod labels;
 mod payload;
 mod report;
 mod rivals;
@@ -51,6 +52,8 @@ struct Cli {
 enum Name {
     /// Bytes per point of chunk files and the speed of writing and reading them.
     Codec,
+    /// Finding series of a window of 10^6 by their tags.
+    Labels,
     /// Bytes per point in the log and the speed of writing and reading payloads.
     Payload,
     /// Points per CPU-second of a whole server that takes remote write.
@@ -61,6 +64,7 @@ fn main() -> Outcome<()> {
     let cli = Cli::parse();
     let rows = match cli.name {
         Name::Codec => codec::run(&cli.host.unwrap_or_else(data::host_fixture), cli.quick, cli.only.as_deref())?,
+        Name::Labels => labels::run(cli.quick)?,
         Name::Payload => payload::run(cli.quick)?,
         Name::Import => import::run(cli.server.as_deref(), cli.quick)?,
     };

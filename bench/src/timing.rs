@@ -39,6 +39,22 @@ pub(crate) fn best_s<T, E>(runs: usize, budget_s: f64, mut work: impl FnMut() ->
     Ok(best)
 }
 
+/// Seconds that this thread has computed, whatever else the machine does meanwhile; `None` where the kernel doesn't say.
+fn computed_s() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse::<f64>().ok().map(|ns| ns / 1e9)
+}
+
+/// Mean seconds of computing of several runs on this thread, after one that doesn't count; of wall time where the kernel doesn't say. A mean,
+/// because the kernel counts in ticks of some milliseconds.
+pub(crate) fn computed_mean_s<T, E>(runs: u32, mut work: impl FnMut() -> Result<T, E>) -> Result<f64, E> {
+    std::hint::black_box(work()?);
+    let before = computed_s();
+    let (result, wall_s) = time(|| (0..runs).try_for_each(|_| work().map(|result| drop(std::hint::black_box(result)))));
+    result?;
+    Ok(before.and_then(|before| Some(computed_s()? - before)).unwrap_or(wall_s) / f64::from(runs))
+}
+
 /// Waits.
 #[allow(clippy::disallowed_methods, reason = "waits for another process, with nothing else to do")]
 pub(crate) fn sleep_ms(ms: u64) {

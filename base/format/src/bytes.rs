@@ -7,12 +7,41 @@ use crate::FormatError;
 pub struct Cursor<'a> {
     what: &'static str,
     rest: &'a [u8],
+    /// Bytes of memory that what is decoded may still take, where few bytes can stand for much.
+    allowance: u64,
 }
 
 impl<'a> Cursor<'a> {
     /// Reads `bytes` as a `what` (for messages).
     pub fn new(what: &'static str, bytes: &'a [u8]) -> Self {
-        Self { what, rest: bytes }
+        Self::within(what, bytes, u64::MAX)
+    }
+
+    /// The same, with so many bytes of memory to [`Self::pay`] from.
+    pub fn within(what: &'static str, bytes: &'a [u8], allowance: u64) -> Self {
+        Self { what, rest: bytes, allowance }
+    }
+
+    /// Takes the memory of `count` decoded items from the allowance, before it is allocated.
+    ///
+    /// # Errors
+    /// There is less left.
+    pub fn pay(&mut self, count: usize, item_bytes: usize) -> Result<(), FormatError> {
+        let needed = (count as u64).saturating_mul(item_bytes as u64);
+        let left = self.allowance.checked_sub(needed);
+        self.allowance = left.ok_or_else(|| {
+            let left = self.allowance;
+            FormatError::invalid(
+                self.what,
+                format!("{needed} bytes of memory to decode more, {left} are left: more than a file of its length may take"),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// What is left to pay from.
+    pub fn allowance(&self) -> u64 {
+        self.allowance
     }
 
     /// Bytes not yet taken.

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod histogram;
 pub mod limits;
+pub mod matcher;
 pub mod payload;
 pub mod route;
 pub mod series;

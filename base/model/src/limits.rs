@@ -40,6 +40,8 @@ pub const PACKED_PAGE_POINTS: usize = 1_024;
 pub const DISTRIBUTION_ITEMS_MAX: usize = 1 << 15;
 /// Bytes of pages after which the next bucket edge starts a new chunk file.
 pub const CHUNK_FILE_BYTES: u64 = 256 << 20;
+/// Series after which the next bucket edge starts a new chunk file: what an index may take of memory has a limit.
+pub const CHUNK_FILE_SERIES: u64 = 1 << 19;
 /// Series from which on a series has statistics of its own.
 pub const SERIES_STATS_POINTS: u32 = 256;
 /// Orgs that may have a section of their own in raw files.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{MetricMeta, OrgId, Series};
+use crate::{MetricMeta, OrgId, Series, Tag};
 
 /// A boxed future, so that the seam needs no async runtime.
 pub type SourceFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SourceError>> + Send + 'a>>;
@@ -21,7 +21,19 @@ pub trait SeriesFilter: Send + Sync {
     fn metric(&self, metric: &[u8]) -> bool;
     /// The whole test.
     fn series(&self, series: &Series) -> bool;
+    /// The whole test for series whose tags are among these, which are in canonical order, each once: a file's dictionary. What can be settled tag by
+    /// tag is settled here, once for all series that have the tag.
+    fn on_tags<'a>(&'a self, tags: &'a [Tag]) -> TagTest<'a> {
+        let _ = tags;
+        Box::new(|_, _| None)
+    }
 }
+
+/// Tests a series by its metric and the numbers (positions in the dictionary, ascending) of its tags. `None`: ask [`SeriesFilter::series`].
+pub type TagTest<'a> = Box<dyn Fn(&[u8], &[u32]) -> Option<bool> + 'a>;
+
+/// What was found, and ranges that could not be read where partial answers are allowed.
+pub type Found<T> = (Vec<T>, Vec<PartialRange>);
 
 /// One selected series.
 #[derive(Clone, Debug)]
@@ -34,9 +46,55 @@ pub struct SelectedSeries {
     pub points_max: u64,
 }
 
-/// Takes points of series part by part: position of the series among those asked for, Unix milliseconds (strictly increasing, from part to part
-/// too), values, bit-exact. Called on threads that may compute.
-pub type EachPart = Box<dyn FnMut(usize, &[i64], &[f64]) + Send>;
+/// Points of a series in one file, none of them NaN, without the points.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Whole {
+    /// Earliest point, Unix milliseconds.
+    pub first_ms: i64,
+    /// Latest point.
+    pub last_ms: i64,
+    /// Points.
+    pub count: u64,
+    /// The least value; of equal ones (zeros) the earliest.
+    pub min: f64,
+    /// The greatest value; of equal ones (zeros) the earliest.
+    pub max: f64,
+    /// Earliest value.
+    pub first: f64,
+    /// Latest value.
+    pub last: f64,
+}
+
+/// What a scan hands out of a series.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Unix milliseconds, strictly increasing, and values, bit-exact.
+    Points(&'a [i64], &'a [f64]),
+    /// Times of points none of which is NaN.
+    Times(&'a [i64]),
+    /// All points of a file.
+    Whole(Whole),
+}
+
+/// What a scan must know of a series' points in a file. More can come: of times and wholes it is points where the source knows no better.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// [`Part::Whole`].
+    Whole,
+    /// [`Part::Times`].
+    Times,
+    /// [`Part::Points`].
+    Points,
+}
+
+/// Says what a scan needs: position of the series among those asked for, its earliest and latest point in a file, Unix milliseconds.
+pub type NeedOf<'a> = &'a (dyn Fn(usize, i64, i64) -> Need + Sync);
+
+/// Takes series part by part: position of the series among those asked for, part. Points come in time order, from part to part too; times and wholes
+/// at any time. Called on threads that may compute.
+pub type EachPart = Box<dyn FnMut(usize, Part<'_>) + Send>;
 
 /// A window, shard and generation that an answer used.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -117,7 +175,31 @@ pub trait PinnedSource: Send + Sync {
         to_ms: i64,
         limits: ReadLimits,
     ) -> SourceFuture<'a, Arc<dyn Selection>>;
+
+    /// Tag keys of the series that pass the filter and have a point in the range, sorted, each once.
+    fn tag_keys<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Bytes>>;
+
+    /// What such series have of some keys: canonical tags, sorted, each list once.
+    fn tag_lists<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        keys: KeyTest<'a>,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Vec<Tag>>>;
 }
+
+/// Tag keys that are meant.
+pub type KeyTest<'a> = &'a (dyn Fn(&[u8]) -> bool + Sync);
 
 /// Series that were found, and the way to their points.
 pub trait Selection: Send + Sync {
@@ -126,8 +208,8 @@ pub trait Selection: Send + Sync {
 
     /// Hands out the points of the series with these numbers (positions in `series()`) at `from_ms <= time < to_ms`, clipped to the selection's
     /// range: each series in time order, series among each other in any. Of points that can't be read some may have been handed out before the
-    /// error, or before their range is named.
-    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, each: EachPart) -> SourceFuture<'a, ()>;
+    /// error, or before their range is named. What is not needed is not handed out, if the source can tell.
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, need: NeedOf<'a>, each: EachPart) -> SourceFuture<'a, ()>;
 
     /// Ranges found unreadable so far; only where partial answers are allowed.
     fn partial(&self) -> Vec<PartialRange>;

@@ -7,6 +7,7 @@ pub mod auth;
 mod bodies;
 pub mod catalog;
 pub mod chain;
+pub mod chunks;
 pub mod feed;
 pub mod log;
 pub mod manifests;

@@ -3,12 +3,13 @@
 
 mod promqltest;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tailors_model::source::{
-    Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
-    SourceFuture,
+    self, Coverage, EachPart, KeyTest, NeedOf, Part, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter,
+    SeriesSource, SourceError, SourceFuture,
 };
 use tailors_model::{MetricMeta, OrgId, Series, Tag, canonical_tags};
 use tailors_query::promql::{Answer, Context, Value, eval_instant, eval_range};
@@ -89,7 +90,32 @@ impl PinnedSource for Memory {
             Ok(Arc::new(Found { series, points }) as Arc<dyn Selection>)
         })
     }
+
+    fn tag_keys<'a>(&'a self, org: OrgId, filter: &'a dyn SeriesFilter, from: i64, to: i64, partial: bool) -> SourceFuture<'a, Keys> {
+        Box::pin(async move {
+            let (lists, unread) = self.tag_lists(org, filter, &|_| true, from, to, partial).await?;
+            let keys: BTreeSet<Bytes> = lists.into_iter().flatten().map(|tag| tag.key).collect();
+            Ok((keys.into_iter().collect(), unread))
+        })
+    }
+
+    fn tag_lists<'a>(
+        &'a self,
+        _: OrgId,
+        filter: &'a dyn SeriesFilter,
+        keys: KeyTest<'a>,
+        _: i64,
+        _: i64,
+        _: bool,
+    ) -> SourceFuture<'a, source::Found<Vec<Tag>>> {
+        let wanted = self.0.iter().filter(|(series, _)| filter.metric(&series.metric) && filter.series(series));
+        let lists: BTreeSet<Vec<Tag>> =
+            wanted.map(|(series, _)| series.tags.iter().filter(|tag| keys(&tag.key)).cloned().collect()).collect();
+        Box::pin(async { Ok((lists.into_iter().collect(), Vec::new())) })
+    }
 }
+
+type Keys = source::Found<Bytes>;
 
 struct Found {
     series: Vec<SelectedSeries>,
@@ -101,12 +127,12 @@ impl Selection for Found {
         &self.series
     }
 
-    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, mut each: EachPart) -> SourceFuture<'a, ()> {
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, _: NeedOf<'a>, mut each: EachPart) -> SourceFuture<'a, ()> {
         for (slot, number) in numbers.iter().enumerate() {
             let inside = self.points[*number].iter().copied().filter(|(at, _)| (from_ms..to_ms).contains(at));
             let (times, values): (Vec<i64>, Vec<f64>) = inside.unzip();
             // In parts of three, so that windows lie across their edges.
-            times.chunks(3).zip(values.chunks(3)).for_each(|(times, values)| each(slot, times, values));
+            times.chunks(3).zip(values.chunks(3)).for_each(|(times, values)| each(slot, Part::Points(times, values)));
         }
         Box::pin(async { Ok(()) })
     }

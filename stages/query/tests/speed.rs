@@ -90,8 +90,7 @@ async fn month(name: &str, series: usize, each_s: i64) -> Store {
     store
 }
 
-async fn measure(store: &Store, queries: &[String]) {
-    let step_s = DAYS * 86_400 / STEPS;
+async fn measure(store: &Store, step_s: i64, queries: &[String]) {
     let (start, end, step) = ((END_S - DAYS * 86_400 + step_s).to_string(), END_S.to_string(), step_s.to_string());
     let wanted = std::env::var("TAILORS_SPEED_ONLY").unwrap_or_default();
     println!("   cold      best       CPU");
@@ -139,7 +138,13 @@ async fn month_of_20_series() {
         format!("rate(bench_kind1{{series=\"1\"}}[{step_s}s])"),
         one.to_owned(),
     ];
-    measure(&store, &queries).await;
+    measure(&store, step_s, &queries).await;
+    // A day a step: what the index of a file says of all its points is enough for some.
+    let day = 86_400;
+    let functions = ["max_over_time", "last_over_time", "count_over_time", "avg_over_time"];
+    let mut queries: Vec<String> = functions.iter().map(|function| format!("{function}({all}[1d])")).collect();
+    queries.push(format!("rate({all}[5m])"));
+    measure(&store, day, &queries).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,5 +159,5 @@ async fn month_of_1000_series() {
         "bench_kind2{series=\"7\"}".to_owned(),
         "count(bench_kind2)".to_owned(),
     ];
-    measure(&store, &queries).await;
+    measure(&store, step_s, &queries).await;
 }

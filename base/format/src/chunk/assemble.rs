@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use tailors_model::limits::CHUNK_FILE_BYTES;
+use tailors_model::limits::{CHUNK_FILE_BYTES, CHUNK_FILE_SERIES};
 use tailors_model::{MetricMeta, OrgId, ShardId, Tag};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -55,7 +55,8 @@ pub struct ChunkFile {
     pub max_ms: i64,
 }
 
-/// Puts buckets, in (org, metric, bucket) order, into files; a new file begins at the first bucket edge past `CHUNK_FILE_BYTES` of pages.
+/// Puts buckets, in (org, metric, bucket) order, into files; a new file begins at the first bucket edge past `CHUNK_FILE_BYTES` of pages
+/// or `CHUNK_FILE_SERIES` series.
 /// Buckets without series are left out; no buckets, no file.
 ///
 /// # Errors
@@ -65,13 +66,14 @@ pub fn assemble(shard: ShardId, span: Span, buckets: Vec<EncodedBucket>) -> Resu
         return Err(FormatError::invalid(WHAT, "buckets are not in (org, metric) order"));
     }
     let mut files = Vec::new();
-    let (mut file, mut bytes) = (Vec::new(), 0);
+    let (mut file, mut bytes, mut series) = (Vec::new(), 0, 0);
     for bucket in buckets.into_iter().filter(|bucket| bucket.series() > 0) {
         bytes += bucket.bytes();
+        series += bucket.series();
         file.push(bucket);
-        if bytes > CHUNK_FILE_BYTES {
+        if bytes > CHUNK_FILE_BYTES || series > CHUNK_FILE_SERIES {
             files.push(write_file(shard, span, &std::mem::take(&mut file))?);
-            bytes = 0;
+            (bytes, series) = (0, 0);
         }
     }
     if !file.is_empty() {

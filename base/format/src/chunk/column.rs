@@ -14,6 +14,8 @@
 //! blob     pieces of <= 65,536 bytes: 0 | bytes, or 1 | length varint | zstd; the total comes from the context
 //! ```
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::coder::{PcoChunk, encode_pco};
@@ -116,16 +118,22 @@ fn fixed_width(block: &[u64]) -> usize {
     [1, 2, 4].into_iter().find(|width| most >> (8 * width) == 0).unwrap_or(8)
 }
 
-/// Reads a column of `count` values; takes memory block by block as the bytes of each are there.
+/// Reads a column of `count` values; takes memory block by block as the bytes of each are there, and pays for it from the cursor's allowance.
 pub(super) fn take_column(what: &'static str, cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<u64>, FormatError> {
     let mut out = Vec::new();
     while out.len() < count {
         let n = (count - out.len()).min(BLOCK_VALUES);
-        let encoding = cursor.u8()?;
-        let length = cursor.count(1)?;
-        decode_block(what, encoding, cursor.take(length)?, n, &mut out)?;
+        cursor.pay(n, size_of::<u64>())?;
+        take_block(what, cursor, n, &mut out)?;
     }
     Ok(out)
+}
+
+/// Appends the next block.
+fn take_block(what: &'static str, cursor: &mut Cursor<'_>, n: usize, out: &mut Vec<u64>) -> Result<(), FormatError> {
+    let encoding = cursor.u8()?;
+    let length = cursor.count(1)?;
+    decode_block(what, encoding, cursor.take(length)?, n, out)
 }
 
 fn decode_block(what: &'static str, encoding: u8, bytes: &[u8], n: usize, out: &mut Vec<u64>) -> Result<(), FormatError> {
@@ -197,10 +205,20 @@ fn take_varints(what: &'static str, bytes: &[u8], n: usize, out: &mut Vec<u64>) 
 /// Reads a column whose values must each be at most `most`.
 pub(super) fn take_bounded(what: &'static str, cursor: &mut Cursor<'_>, count: usize, most: u64) -> Result<Vec<u32>, FormatError> {
     let most = most.min(u64::from(u32::MAX));
-    let values = take_column(what, cursor, count)?;
     let narrow = |value: u64| u32::try_from(value).ok().filter(|value| u64::from(*value) <= most);
     let bad = |value| FormatError::invalid(what, format!("{value} where at most {most} can be"));
-    values.into_iter().map(|value| narrow(value).ok_or_else(|| bad(value))).collect()
+    let (mut out, mut block): (Vec<u32>, Vec<u64>) = Default::default();
+    while out.len() < count {
+        let n = (count - out.len()).min(BLOCK_VALUES);
+        cursor.pay(n, size_of::<u32>())?;
+        block.clear();
+        take_block(what, cursor, n, &mut block)?;
+        out.reserve(n);
+        for value in &block {
+            out.push(narrow(*value).ok_or_else(|| bad(*value))?);
+        }
+    }
+    Ok(out)
 }
 
 /// Appends a blob.
@@ -224,6 +242,7 @@ pub(super) fn take_blob(what: &'static str, cursor: &mut Cursor<'_>, length: usi
     let mut out = Vec::new();
     while out.len() < length {
         let n = (length - out.len()).min(BLOB_PIECE_BYTES);
+        cursor.pay(n, 1)?;
         match cursor.u8()? {
             0 => out.extend_from_slice(cursor.take(n)?),
             1 => {
@@ -263,7 +282,12 @@ pub(super) fn take_strings(what: &'static str, cursor: &mut Cursor<'_>, count: u
     let total: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
     let total = usize::try_from(total).map_err(|_| FormatError::invalid(what, "strings too long"))?;
     let blob = take_blob(what, cursor, total)?;
-    let mut all: Vec<u8> = Vec::with_capacity(total);
+    // What is shared comes again: a few lengths can stand for much text.
+    let shared: u64 = prefixes.iter().map(|prefix| u64::from(*prefix)).sum();
+    cursor.pay(total, 1)?;
+    cursor.pay(usize::try_from(shared).unwrap_or(usize::MAX), 1)?;
+    cursor.pay(count, size_of::<Range<usize>>() + size_of::<Bytes>())?;
+    let mut all: Vec<u8> = Vec::with_capacity(total + shared as usize);
     let mut edges = Vec::with_capacity(count);
     let (mut rest, mut before) = (blob.as_slice(), 0..0);
     for (prefix, length) in prefixes.into_iter().zip(lengths) {

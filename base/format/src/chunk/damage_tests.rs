@@ -1,9 +1,13 @@
 //! Damage: any flipped bit is refused, and what a wrong writer could have sealed never panics, loops or takes memory without end.
 
-use tailors_model::{OrgId, ShardId};
+use tailors_model::{OrgId, ShardId, Tag};
 
-use super::layout::{CRC_BYTES, HEADER_BYTES, Region, TRAILER_BYTES, Trailer};
+use super::column::{put_blob, put_column};
+use super::index::ALLOWANCE_BYTES;
+use super::labels::Labels;
+use super::layout::{CRC_BYTES, HEADER_BYTES, Region, Seal, TRAILER_BYTES, Trailer, put_header};
 use super::*;
+use crate::bytes::put_varint;
 
 const GOLDEN: &[u8] = include_bytes!("../../golden/chunk/0.2/everything.tchk");
 const DISTRIBUTIONS: &[u8] = include_bytes!("../../golden/chunk/0.2/distributions.tchk");
@@ -81,6 +85,127 @@ fn seal_again(bytes: &mut [u8], index: &ChunkIndex, at: usize) {
     let (from, to) = (range.start as usize, range.end as usize - CRC_BYTES);
     let crc = index.seal.crc(region, range.start, &bytes[from..to]);
     bytes[to..to + CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A file of these sections, sealed as a writer would; it has no pages.
+fn sealed(sections: [&[u8]; 4]) -> Vec<u8> {
+    let span = Span { start_ms: 0, span_ms: 14_400_000 };
+    let seal = Seal::new(shard(), span);
+    let mut out = Vec::new();
+    put_header(&mut out, seal, span);
+    let regions = [Region::Times, Region::Series, Region::Labels, Region::Directory];
+    let mut at = [0; 4];
+    for ((region, section), at) in regions.into_iter().zip(sections).zip(&mut at) {
+        *at = out.len() as u64;
+        seal.put_section(&mut out, region, section);
+    }
+    let [times_at, series_at, labels_at, directory_at] = at;
+    Trailer { times_at, series_at, labels_at, directory_at, span, encoder: ENCODER_VERSION }.put(&mut out);
+    out
+}
+
+fn column(values: impl Iterator<Item = u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_column(&mut out, &values.collect::<Vec<_>>()).unwrap();
+    out
+}
+
+/// A column of equal values: three bytes and more for 65,536 each.
+fn equal(value: u64, count: u64) -> Vec<u8> {
+    column(std::iter::repeat_n(value, count as usize))
+}
+
+fn count_of(count: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, count);
+    out
+}
+
+/// 2^22 to 2^31 items in a few KB: columns of equal values, texts that share all they have, chunks that share all their pages. The tests of this
+/// module run in one process: what none of these may do is allocate by such a number.
+#[test]
+fn few_bytes_do_not_stand_for_much_memory() {
+    let many = 1 << 26;
+    // One time column, of one point.
+    let one_time = [count_of(1), equal(1, 1), equal(0, 1), equal(0, 1), equal(0, 1)].concat();
+    let points = |points: u64| [count_of(1), equal(1, 1), equal(0, 1), equal(1, 1), equal(points - 1, 1)].concat();
+    let series = |series: u64| {
+        [count_of(series), equal(0, series).repeat(2), count_of(2), column([0, series].into_iter()), equal(0, series).repeat(2), count_of(0)].concat()
+    };
+    let few = 1 << 22;
+    let metas = |prefix: u64| {
+        // The first text is a megabyte long, each of the others all of it.
+        let lengths = [1 << 20].into_iter().chain(std::iter::repeat_n(0, few as usize - 1));
+        let prefixes = std::iter::once(0).chain(std::iter::repeat_n(prefix, few as usize - 1));
+        let mut text = [column(prefixes), column(lengths)].concat();
+        put_blob(&mut text, &vec![b'x'; 1 << 20]).unwrap();
+        [count_of(few), equal(0, few), equal(0, few), equal(0, few), equal(0, few), text].concat()
+    };
+    let own_meta = [&series(few)[..series(few).len() - 1], &metas(1 << 20)].concat();
+    // One series of 65,535 points in as many pages, and as many chunks that share them all.
+    let shared = 65_535;
+    let chunks = [
+        count_of(1),
+        equal(7, 1),
+        equal(0, 1),
+        equal(1, 1),
+        b"\0m".to_vec(),
+        equal(0, 1),
+        equal(0, 1),
+        equal(0, 1),
+        equal(0, 1),
+        equal(0, 1),
+        equal(0, 1),
+        equal(1, 1),
+        count_of(shared),
+        column(0..shared),
+        equal(3, shared),
+        equal(0, shared),
+        equal(1, shared),
+        equal(shared, 1),
+        equal(4, 1),
+        equal(0, 1),
+        equal(0, 1),
+        equal(1, shared),
+        equal(8, shared),
+    ];
+    // Neither constants nor metadata of its own, but a summary.
+    let varying = [count_of(1), equal(0, 1).repeat(2), count_of(1), equal(1, 1), equal(0, 1).repeat(6), count_of(0)].concat();
+    let hostile: [(&str, [&[u8]; 4]); 4] = [
+        ("series", [&one_time, &series(many), &[], &[]]),
+        ("times", [&[count_of(many), equal(1, many), equal(0, many), equal(0, many), equal(0, many)].concat(), &[], &[], &[]]),
+        ("texts", [&one_time, &own_meta, &[], &[]]),
+        ("chunks", [&points(shared), &varying, &[], &chunks.concat()]),
+    ];
+    for (what, sections) in hostile {
+        let bytes = sealed(sections);
+        assert!(bytes.len() < 300_000, "{what}: {}", bytes.len());
+        let refused = open(&bytes).unwrap_err().to_string();
+        assert!(refused.contains("bytes of memory to decode more"), "{what}: {refused}");
+    }
+    // Labels are parsed when asked for, and pay for themselves.
+    let tags = [count_of(1), equal(0, 1), equal(1, 1), b"\0k".to_vec(), count_of(many), equal(0, many), equal(0, many)].concat();
+    let refused = Labels::read(&tags, ALLOWANCE_BYTES).unwrap_err().to_string();
+    assert!(refused.contains("bytes of memory to decode more"), "{refused}");
+}
+
+#[test]
+fn a_file_of_as_many_series_as_one_may_have_is_within_what_an_index_may_take() {
+    let series = |i: u32| {
+        let tags = vec![Tag::pair("dc", "a"), Tag::pair("host", format!("host-{i:06}")), Tag::pair("role", "b"), Tag::pair("service", "c")];
+        SeriesColumn { tags, meta: Default::default(), timestamps: vec![0, 60_000], values: vec![1.0, 1.0].into() }
+    };
+    let bucket = |metric: &str, n: u32| {
+        let input =
+            BucketInput { org: OrgId(7), metric: metric.to_owned().into(), meta: Default::default(), series: (0..n).map(series).collect() };
+        encode_bucket(&input).unwrap()
+    };
+    let most = tailors_model::limits::CHUNK_FILE_SERIES as u32;
+    let files =
+        assemble(shard(), Span { start_ms: 0, span_ms: 14_400_000 }, vec![bucket("a", most), bucket("b", 1), bucket("c", 1)]).unwrap();
+    assert_eq!(files.iter().map(|file| file.series).collect::<Vec<_>>(), [u64::from(most) + 1, 1], "cut at the first edge past it");
+    let index = open(&files[0].bytes).unwrap();
+    assert_eq!(index.tags(most - 1).unwrap(), series(most - 1).tags);
 }
 
 #[test]

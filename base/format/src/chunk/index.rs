@@ -20,6 +20,11 @@ use crate::FormatError;
 
 /// Bytes of a unit or description that a file may hold.
 pub(super) const META_BYTES_MAX: usize = 1 << 20;
+/// Memory that an index may take, and again its labels: a block of equal values is 3 bytes, so bytes alone don't bound it. Enough for
+/// `CHUNK_FILE_SERIES` series that say nothing (constants of equal times, hosts numbered in sequence); others bring bytes.
+pub(super) const ALLOWANCE_BYTES: u64 = 128 << 20;
+/// What each byte of the tail adds.
+pub(super) const ALLOWANCE_PER_BYTE: u64 = 64;
 /// Page of a series that has none: its value stands in the index.
 pub(super) const CONSTANT: u64 = u64::MAX;
 
@@ -155,6 +160,7 @@ impl ChunkIndex {
         let [times, series, labels, directory] = sections.as_slice() else {
             return Err(FormatError::invalid(WHAT, "not four sections"));
         };
+        let mut allowance = ALLOWANCE_BYTES + ALLOWANCE_PER_BYTE * tail.len() as u64;
         let mut index = Self {
             trailer,
             seal,
@@ -166,15 +172,15 @@ impl ChunkIndex {
             summaries: Vec::new(),
             page_summaries: Vec::new(),
             own_meta: Vec::new(),
-            times: Times::read(times, trailer.span.span_ms)?,
+            times: Times::read(times, trailer.span.span_ms, &mut allowance)?,
             label_bytes: labels.clone(),
             labels: OnceLock::new(),
             chunks: Vec::new(),
             chunk_meta: Vec::new(),
             pages: Vec::new(),
         };
-        let values = index.read_series(series)?;
-        index.read_directory(directory, values)?;
+        let values = index.read_series(series, &mut allowance)?;
+        index.read_directory(directory, values, allowance)?;
         Ok(index)
     }
 
@@ -218,7 +224,7 @@ impl ChunkIndex {
     /// Labels, parsed and checked against the series that name them.
     pub(super) fn labels(&self) -> Result<&Labels, FormatError> {
         let read = || {
-            let labels = Labels::read(&self.label_bytes)?;
+            let labels = Labels::read(&self.label_bytes, ALLOWANCE_BYTES + ALLOWANCE_PER_BYTE * self.label_bytes.len() as u64)?;
             if self.series.iter().all(|series| (series.set as usize) < labels.sets()) {
                 return Ok(labels);
             }

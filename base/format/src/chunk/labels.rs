@@ -103,8 +103,9 @@ fn number_tags<'a>(series: &[&'a [Tag]]) -> (Vec<&'a Tag>, Vec<u32>) {
 }
 
 impl Labels {
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::new(WHAT, bytes);
+    /// Reads the section, within so many bytes of memory.
+    pub(super) fn read(bytes: &[u8], allowance: u64) -> Result<Self, FormatError> {
+        let mut cursor = Cursor::within(WHAT, bytes, allowance);
         let size = |count: u64| usize::try_from(count).map_err(|_| FormatError::invalid(WHAT, "too many"));
         let keys = size(cursor.varint()?)?;
         let keys = take_strings(WHAT, &mut cursor, keys, TAG_KEY_BYTES_MAX)?;
@@ -112,6 +113,7 @@ impl Labels {
         let tag_keys = take_bounded(WHAT, &mut cursor, count, keys.len().saturating_sub(1) as u64)?;
         let kinds = take_bounded(WHAT, &mut cursor, count, 1)?;
         let values = take_strings(WHAT, &mut cursor, count, TAG_VALUE_BYTES_MAX)?;
+        cursor.pay(count, size_of::<Tag>())?;
         let mut tags: Vec<Tag> = Vec::with_capacity(count);
         for ((key, kind), value) in tag_keys.into_iter().zip(kinds).zip(values) {
             let key: Bytes = keys.get(key as usize).cloned().ok_or_else(|| FormatError::invalid(WHAT, "tag without a key"))?;
@@ -128,8 +130,10 @@ impl Labels {
         for place in 0..lengths.iter().copied().max().unwrap_or(0) {
             let long = lengths.iter().filter(|length| **length > place).count();
             let mut column = take_bounded(WHAT, &mut cursor, long, most)?.into_iter();
-            // Room is made when the first place of each set was paid for.
-            numbers.resize(size(total)?, 0);
+            if numbers.is_empty() {
+                cursor.pay(size(total)? + sets, size_of::<u32>())?;
+                numbers.resize(size(total)?, 0);
+            }
             let mut at = 0;
             for length in &lengths {
                 if *length > place {
@@ -157,6 +161,11 @@ impl Labels {
         self.ends.len()
     }
 
+    /// All tags, in canonical order.
+    pub(super) fn list(&self) -> &[Tag] {
+        &self.tags
+    }
+
     /// Tags with this key, and the number of the first.
     pub(super) fn of_key(&self, key: &[u8]) -> (u32, &[Tag]) {
         let from = self.tags.partition_point(|tag| &tag.key[..] < key);
@@ -182,6 +191,11 @@ impl Labels {
     pub(super) fn set(&self, set: usize) -> &[u32] {
         let start = set.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0) as usize;
         self.ends.get(set).and_then(|end| self.numbers.get(start..*end as usize)).unwrap_or(&[])
+    }
+
+    /// A tag by its number.
+    pub(super) fn tag(&self, number: u32) -> Option<&Tag> {
+        self.tags.get(number as usize)
     }
 
     /// Canonical tags of a set.

@@ -55,7 +55,7 @@ pub use index::{ChunkIndex, MetricEntry};
 pub use layout::Span;
 pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, EncodingReport, MetricReport};
-pub use select::TagMarks;
+pub use select::{Groups, TagMarks};
 pub use summary::Statistics;
 pub use values::{SeriesValues, ValueKind, Values};
 

@@ -16,10 +16,10 @@ use tailors_model::limits::{METRIC_BYTES_MAX, SERIES_STATS_POINTS};
 use tailors_model::{MetricKind, MetricMeta, OrgId};
 
 impl ChunkIndex {
-    /// Reads the series index; returns how many values the pages must hold.
-    pub(super) fn read_series(&mut self, bytes: &[u8]) -> Result<u64, FormatError> {
+    /// Reads the series index, paying from `allowance`; returns how many values the pages must hold.
+    pub(super) fn read_series(&mut self, bytes: &[u8], allowance: &mut u64) -> Result<u64, FormatError> {
         let what = "chunk file series index";
-        let mut cursor = Cursor::new(what, bytes);
+        let mut cursor = Cursor::within(what, bytes, *allowance);
         let count = cursor.varint()?;
         let count = u32::try_from(count).map_err(|_| FormatError::invalid(what, "more than 2^32 series"))? as usize;
         let most = |count: usize| count.saturating_sub(1) as u64;
@@ -42,6 +42,8 @@ impl ChunkIndex {
         if count > 0 && self.times.len() == 0 {
             return Err(FormatError::invalid(what, "series without times"));
         }
+        cursor.pay(count, size_of::<SeriesEntry>())?;
+        cursor.pay(count - exponents_len, size_of::<u32>())?;
         let mut values = 0u64;
         let mut summarized: Vec<u32> = Vec::new();
         self.series.reserve_exact(count);
@@ -75,19 +77,21 @@ impl ChunkIndex {
             self.own_meta.push((at as u32, meta));
             next = at + 1;
         }
+        *allowance = cursor.allowance();
         cursor.finish()?;
         Ok(values)
     }
 
-    pub(super) fn read_directory(&mut self, bytes: &[u8], values: u64) -> Result<(), FormatError> {
+    pub(super) fn read_directory(&mut self, bytes: &[u8], values: u64, allowance: u64) -> Result<(), FormatError> {
         let what = "chunk file directory";
-        let mut cursor = Cursor::new(what, bytes);
+        let mut cursor = Cursor::within(what, bytes, allowance);
         let size = |count: u64| usize::try_from(count).map_err(|_| FormatError::invalid(what, "too many"));
         let count = size(cursor.varint()?)?;
         let orgs = take_bounded(what, &mut cursor, count, u64::from(u32::MAX))?;
         let names = take_strings(what, &mut cursor, count, METRIC_BYTES_MAX)?;
         let metas = take_metas(what, &mut cursor, count)?;
         let series = take_bounded(what, &mut cursor, count, self.series.len() as u64)?;
+        cursor.pay(count, size_of::<MetricEntry>())?;
         let mut start = 0u64;
         for (((org, metric), meta), count) in orgs.into_iter().zip(names).zip(metas).zip(series) {
             let end = start + u64::from(count);
@@ -125,6 +129,7 @@ impl ChunkIndex {
         let page_points = take_bounded(what, cursor, page_count, PAGE_POINTS_MAX as u64)?;
         let page_lengths = take_bounded(what, cursor, page_count, 1 << 20)?;
 
+        cursor.pay(count, size_of::<ChunkEntry>())?;
         let (mut meta, mut page, mut own) = (0, 0, 0);
         for i in 0..count {
             let unknown = |field, number: u32| FormatError::Unknown { what, field, number: u64::from(number) };
@@ -148,6 +153,9 @@ impl ChunkIndex {
             self.chunks.push(ChunkEntry { transform, coder, divisor, exceptions, delta, meta: meta_range, pages, original });
             (meta, page, own) = (meta_end, page_end, own + 1);
         }
+        // Shared pages come once per chunk.
+        let placed = self.chunks.iter().map(|chunk| chunk.pages.len()).fold(page_points.len(), usize::saturating_add);
+        cursor.pay(placed, size_of::<PageEntry>())?;
         self.place_pages(what, &page_points, &page_lengths, values)?;
         let summarized: Vec<u32> = self.pages.iter().filter(|page| page.summary != NONE).map(|page| page.points).collect();
         self.page_summaries = take_summaries(what, cursor, &summarized, false)?;
@@ -216,6 +224,7 @@ fn take_metas(what: &'static str, cursor: &mut Cursor<'_>, count: usize) -> Resu
     let intervals = take_bounded(what, cursor, count, u64::from(u32::MAX))?;
     let units = take_strings(what, cursor, count, META_BYTES_MAX)?;
     let helps = take_strings(what, cursor, count, META_BYTES_MAX)?;
+    cursor.pay(count, size_of::<(u32, MetricMeta)>())?;
     let fields = kinds.into_iter().zip(intervals).zip(units).zip(helps);
     fields
         .map(|(((kind, interval_s), unit), help)| {

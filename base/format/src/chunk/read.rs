@@ -100,6 +100,15 @@ impl ChunkIndex {
         Ok(())
     }
 
+    /// Timestamps of a series, milliseconds from the span's start, into `out`, in place of what is there.
+    ///
+    /// # Errors
+    /// A number that is no series of this file: a bug of the caller.
+    pub fn read_times(&self, series: u32, out: &mut Vec<u32>) -> Result<(), FormatError> {
+        out.clear();
+        self.times.expand(self.entry(series)?.time, 0, self.points_of(series), out)
+    }
+
     fn decode_constants(&self, read: &PageRead, scratch: &mut DecodeScratch, each: &mut EachSeries<'_>) -> Result<(), FormatError> {
         for part in &read.parts {
             let entry = self.entry(part.series)?;

@@ -1,5 +1,9 @@
 //! Which series of a file have which tags: by a test of each tag set, by tests of single tags, or by all their tags.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use tailors_model::matcher::ValueMatcher;
 use tailors_model::{OrgId, Tag};
 
 use super::ChunkIndex;
@@ -20,7 +24,53 @@ impl TagMarks {
     }
 }
 
+/// Series of a file by what they have of some keys; see [`ChunkIndex::group`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Groups {
+    /// Canonical tags of each group, sorted.
+    pub tags: Vec<Vec<Tag>>,
+    /// (series, group), sorted.
+    of: Vec<(u32, u32)>,
+}
+
+impl Groups {
+    /// Group of a series, a position in `tags`; `None` if the series was not asked for.
+    pub fn of(&self, series: u32) -> Option<usize> {
+        let at = self.of.binary_search_by_key(&series, |(series, _)| *series).ok()?;
+        self.of.get(at).map(|(_, group)| *group as usize)
+    }
+}
+
 impl ChunkIndex {
+    /// Groups series by their tags of these keys; a series that has none of them is in the group of no tags.
+    ///
+    /// # Errors
+    /// Damage of the labels; a number that is no series of this file: a bug of the caller.
+    pub fn group(&self, series: &[u32], keys: &[&[u8]]) -> Result<Groups, FormatError> {
+        let labels = self.labels()?;
+        let numbers = keys.iter().map(|key| {
+            let (first, tags) = labels.of_key(key);
+            first..first + tags.len() as u32
+        });
+        let numbers: Vec<Range<u32>> = numbers.collect();
+        let mut wanted: Vec<u32> = series.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        // Tag numbers follow the canonical order: so do the groups.
+        let mut groups: BTreeMap<Vec<u32>, u32> = BTreeMap::new();
+        let mut own: Vec<(u32, Vec<u32>)> = Vec::with_capacity(wanted.len());
+        for series in wanted {
+            let set = labels.set(self.entry(series)?.set as usize);
+            let kept: Vec<u32> = set.iter().copied().filter(|tag| numbers.iter().any(|own| own.contains(tag))).collect();
+            groups.entry(kept.clone()).or_default();
+            own.push((series, kept));
+        }
+        groups.values_mut().zip(0..).for_each(|(group, at)| *group = at);
+        let of = own.into_iter().map(|(series, kept)| (series, groups.get(&kept).copied().unwrap_or(0))).collect();
+        let tags = groups.keys().map(|kept| kept.iter().filter_map(|tag| labels.tag(*tag)).cloned().collect()).collect();
+        Ok(Groups { tags, of })
+    }
+
     /// Series of a metric (position in [`Self::metrics`]) whose tags pass the filter; none when the metric is not of `org`.
     ///
     /// # Errors
@@ -47,6 +97,40 @@ impl ChunkIndex {
     pub fn mark_tags(&self, key: &[u8], test: &mut dyn FnMut(&Tag) -> bool) -> Result<TagMarks, FormatError> {
         let (first, tags) = self.labels()?.of_key(key);
         Ok(TagMarks { first, marked: tags.iter().map(test).collect() })
+    }
+
+    /// Marks the tags of a key whose value matches.
+    ///
+    /// # Errors
+    /// Damage of the labels.
+    pub fn mark_values(&self, key: &[u8], matcher: &ValueMatcher) -> Result<TagMarks, FormatError> {
+        let (first, tags) = self.labels()?.of_key(key);
+        Ok(TagMarks { first, marked: matcher.mark(tags) })
+    }
+
+    /// Every distinct tag of the file in canonical order: a tag's number is its position.
+    ///
+    /// # Errors
+    /// Damage of the labels.
+    pub fn tag_list(&self) -> Result<&[Tag], FormatError> {
+        Ok(self.labels()?.list())
+    }
+
+    /// Numbers of a series' tags, ascending.
+    ///
+    /// # Errors
+    /// Damage of the labels; a number that is no series of this file: a bug of the caller.
+    pub fn tag_numbers(&self, series: u32) -> Result<&[u32], FormatError> {
+        Ok(self.labels()?.set(self.entry(series)?.set as usize))
+    }
+
+    /// Canonical tags of a series into `out`, in place of what is there.
+    ///
+    /// # Errors
+    /// As [`Self::tag_numbers`].
+    pub fn read_tags(&self, series: u32, out: &mut Vec<Tag>) -> Result<(), FormatError> {
+        self.labels()?.tags(self.entry(series)?.set, out);
+        Ok(())
     }
 
     /// Series of a metric that have (`true`) or lack (`false`) one of the marked tags, for each condition; none when the metric is not of `org`.

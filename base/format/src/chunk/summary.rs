@@ -189,6 +189,7 @@ pub(super) fn take_summaries(
         columns.push(take_column(what, cursor, doubles)?);
     }
     columns.resize_with(11, Vec::new);
+    cursor.pay(points.len(), size_of::<Summary>() + size_of::<u32>())?;
     let at = |column: usize, row: usize| columns[column].get(row).copied().unwrap_or(0);
     let (mut integer, mut double) = (0, 0);
     let summary = |(form, points): (&u32, &u32)| {

@@ -137,9 +137,9 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Reads the section; every timestamp lies below `span_ms`.
-    pub(super) fn read(bytes: &[u8], span_ms: u32) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::new(WHAT, bytes);
+    /// Reads the section; every timestamp lies below `span_ms`. Pays from `allowance`.
+    pub(super) fn read(bytes: &[u8], span_ms: u32, allowance: &mut u64) -> Result<Self, FormatError> {
+        let mut cursor = Cursor::within(WHAT, bytes, *allowance);
         let count = usize::try_from(cursor.varint()?).map_err(|_| outside())?;
         let span = u64::from(span_ms);
         let counts = take_bounded(WHAT, &mut cursor, count, span)?;
@@ -153,6 +153,10 @@ impl Times {
         let divisors = take_bounded(WHAT, &mut cursor, irregular, span)?;
         let deltas = lengths.iter().map(|points| points.saturating_sub(1) as usize).sum();
         let deltas = take_bounded(WHAT, &mut cursor, deltas, span)?;
+        cursor.pay(counts.len(), size_of::<Column>())?;
+        cursor.pay(gaps.len(), size_of::<TimeRun>())?;
+        cursor.pay(lengths.len() + deltas.len(), size_of::<u32>())?;
+        *allowance = cursor.allowance();
         cursor.finish()?;
 
         let mut times = Self::default();

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use serde_json::json;
-use tailors_model::source::{PinnedSource, ReadLimits, SelectedSeries, SeriesFilter};
-use tailors_model::{MetricKind, MetricMeta, Series, limits};
+use tailors_model::source::{KeyTest, PartialRange, PinnedSource, ReadLimits, SelectedSeries, SeriesFilter, TagTest};
+use tailors_model::{MetricKind, MetricMeta, Series, Tag, limits};
 
 use super::params::Params;
 use super::{QueryDeps, answer};
 use crate::error::{self, QueryError};
-use crate::promql::labels::{NAME, text, unescape};
+use crate::promql::labels::{NAME, text, translates_to, unescape};
+use crate::promql::selector::Selector;
 use crate::promql::{Labels, selectors, value};
 
 /// Windows that metadata is looked up in, newest first: a week.
@@ -27,6 +29,10 @@ impl SeriesFilter for All {
 
     fn series(&self, _: &Series) -> bool {
         true
+    }
+
+    fn on_tags<'a>(&'a self, _: &'a [Tag]) -> TagTest<'a> {
+        Box::new(|_, _| Some(true))
     }
 }
 
@@ -50,33 +56,63 @@ impl Lookup {
         Ok(Self { params, source, from_ms, to_ms, warnings: Vec::new() })
     }
 
-    /// The series that `match[]` selects, all when there is none.
-    async fn select(&mut self, series_max: u64) -> Result<Vec<SelectedSeries>, QueryError> {
-        let (org, allow_partial) = (self.params.org, self.params.allow_partial());
-        let read = ReadLimits { series: series_max, points: u64::MAX, allow_partial };
-        let matches: Vec<String> = self.params.all("match[]").map(str::to_owned).collect();
-        let mut found = BTreeMap::new();
-        let mut partial = Vec::new();
-        if matches.is_empty() {
-            let selection = self.source.select(org, &All, self.from_ms, self.to_ms, read).await?;
-            found.extend(selection.series().iter().map(|found| (found.series.clone(), found.clone())));
-            partial.append(&mut selection.partial());
-        } else {
-            let names = self.source.metrics(org, self.from_ms, self.to_ms, allow_partial).await?;
-            for text in &matches {
-                let selector = selectors(text)?;
-                let (filter, _) = selector.resolve(&names);
-                let selection = self.source.select(org, &filter, self.from_ms, self.to_ms, read).await?;
-                found.extend(selection.series().iter().map(|found| (found.series.clone(), found.clone())));
-                partial.append(&mut selection.partial());
-            }
+    /// The selectors of `match[]` and the metric names that they are resolved on; no selectors: all series.
+    async fn wanted(&self) -> Result<(Vec<Selector>, Vec<Bytes>), QueryError> {
+        let selectors = self.params.all("match[]").map(selectors).collect::<Result<Vec<_>, _>>()?;
+        if selectors.is_empty() {
+            return Ok((selectors, Vec::new()));
         }
+        let names = self.source.metrics(self.params.org, self.from_ms, self.to_ms, self.params.allow_partial()).await?;
+        Ok((selectors, names))
+    }
+
+    /// What can't be read becomes a warning.
+    fn warn(&mut self, mut partial: Vec<PartialRange>) {
         partial.sort();
         partial.dedup();
-        self.warnings.extend(
-            partial.iter().map(|(from, to, why)| format!("partial answer: [{from}, {to}) ms can't be read: {why} [{}]", error::DATA)),
-        );
+        let texts =
+            partial.iter().map(|(from, to, why)| format!("partial answer: [{from}, {to}) ms can't be read: {why} [{}]", error::DATA));
+        let new: Vec<String> = texts.filter(|text| !self.warnings.contains(text)).collect();
+        self.warnings.extend(new);
+    }
+
+    /// The series that `match[]` selects, all when there is none.
+    async fn select(&mut self, series_max: u64) -> Result<Vec<SelectedSeries>, QueryError> {
+        let read = ReadLimits { series: series_max, points: u64::MAX, allow_partial: self.params.allow_partial() };
+        let (mut found, mut partial, wanted) = (BTreeMap::new(), Vec::new(), self.wanted().await?);
+        for filter in filters(&wanted) {
+            let selection = self.source.select(self.params.org, &*filter, self.from_ms, self.to_ms, read).await?;
+            found.extend(selection.series().iter().map(|found| (found.series.clone(), found.clone())));
+            partial.append(&mut selection.partial());
+        }
+        self.warn(partial);
         Ok(found.into_values().collect())
+    }
+
+    /// Keys of the tags of those series.
+    async fn keys(&mut self) -> Result<BTreeSet<Bytes>, QueryError> {
+        let (mut found, mut partial, wanted) = (BTreeSet::new(), Vec::new(), self.wanted().await?);
+        for filter in filters(&wanted) {
+            let (org, allow_partial) = (self.params.org, self.params.allow_partial());
+            let (own, mut unread) = self.source.tag_keys(org, &*filter, self.from_ms, self.to_ms, allow_partial).await?;
+            found.extend(own);
+            partial.append(&mut unread);
+        }
+        self.warn(partial);
+        Ok(found)
+    }
+
+    /// What those series have of some keys.
+    async fn tags(&mut self, keys: KeyTest<'_>) -> Result<Vec<Vec<Tag>>, QueryError> {
+        let (mut found, mut partial, wanted) = (Vec::new(), Vec::new(), self.wanted().await?);
+        for filter in filters(&wanted) {
+            let (org, allow_partial) = (self.params.org, self.params.allow_partial());
+            let (mut own, mut unread) = self.source.tag_lists(org, &*filter, keys, self.from_ms, self.to_ms, allow_partial).await?;
+            found.append(&mut own);
+            partial.append(&mut unread);
+        }
+        self.warn(partial);
+        Ok(found)
     }
 
     /// The list, cut at `limit`.
@@ -90,12 +126,18 @@ impl Lookup {
     }
 }
 
+fn filters((selectors, names): &(Vec<Selector>, Vec<Bytes>)) -> Vec<Box<dyn SeriesFilter + '_>> {
+    if selectors.is_empty() {
+        return vec![Box::new(All)];
+    }
+    selectors.iter().map(|selector| -> Box<dyn SeriesFilter> { Box::new(selector.resolve(names).0) }).collect()
+}
+
 /// Names of labels.
 pub(super) async fn names(State(deps): State<QueryDeps>, request: Request) -> Result<Response, QueryError> {
     let mut lookup = Lookup::of(&deps, request).await?;
-    let mut names = BTreeSet::new();
-    for found in lookup.select(u64::MAX).await? {
-        names.extend(found.series.tags.iter().filter(|tag| &*tag.key != NAME.as_bytes()).map(|tag| tag.key.clone()));
+    let mut names = lookup.keys().await?;
+    if !names.is_empty() || !lookup.tags(&|_| false).await?.is_empty() {
         names.insert(NAME.into());
     }
     lookup.list(names.iter().map(|name| text(name).to_string()).collect())
@@ -110,9 +152,16 @@ pub(super) async fn values(State(deps): State<QueryDeps>, Path(name): Path<Strin
         let names = lookup.source.metrics(lookup.params.org, lookup.from_ms, lookup.to_ms, lookup.params.allow_partial()).await?;
         return lookup.list(names.iter().map(|name| text(name).to_string()).collect());
     }
-    let found = lookup.select(u64::MAX).await?;
-    let values: BTreeSet<String> =
-        found.iter().filter_map(|found| Labels::of_series(&found.series).resolve(&name).map(|value| value.to_string())).collect();
+    let values: BTreeSet<String> = if name == NAME {
+        lookup.select(u64::MAX).await?.iter().map(|found| text(&found.series.metric).to_string()).collect()
+    } else {
+        let keys = |key: &[u8]| {
+            let key = text(key);
+            *key == *name || translates_to(&key, &name)
+        };
+        let labels = |tags| Labels::of_series(&Series { metric: Bytes::new(), tags });
+        lookup.tags(&keys).await?.into_iter().filter_map(|tags| labels(tags).resolve(&name).map(|value| value.to_string())).collect()
+    };
     lookup.list(values.into_iter().collect())
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
-use tailors_model::source::{EachPart, ReadLimits, Selection};
+use tailors_model::source::{EachPart, Need, Part, ReadLimits, Selection};
 use tailors_model::window::WINDOW_MS;
 
 use super::Context;
@@ -17,6 +17,7 @@ use super::eval::{Column, Evaluation, RawSeries};
 use super::labels::Labels;
 use super::over_time::{Slide, Slider};
 use super::selector::{Grid, Look, Looker, Selector, drop_stale};
+use super::stepwise::{self, Stepwise};
 use super::value::is_absent;
 use crate::error::QueryError;
 
@@ -53,10 +54,20 @@ impl Fold {
         }
     }
 
+    /// What must be known of a series' points from the first to the last of these times.
+    fn need(&self, edges_ms: (i64, i64)) -> Need {
+        let points = |times, back_ms| stepwise::need(times, back_ms, edges_ms, Need::Points, Need::Points);
+        match self {
+            Self::Look(look) => points(look.times, look.lookback_ms),
+            Self::Slide(slide) if Stepwise::answers(slide) => Stepwise::need(slide, edges_ms),
+            Self::Slide(slide) => points(slide.times, slide.range_ms),
+        }
+    }
+
     /// Values of a series whose points are all there.
     pub(super) fn of(&self, times: &[i64], values: &[f64]) -> Vec<f64> {
         let mut folding = Folding::of(self);
-        folding.push(self, times, values);
+        folding.push(self, Part::Points(times, values));
         folding.finish(self)
     }
 }
@@ -64,21 +75,24 @@ impl Fold {
 enum Folding {
     Look(Looker),
     Slide(Box<Slider>),
+    Stepwise(Stepwise),
 }
 
 impl Folding {
     fn of(fold: &Fold) -> Self {
         match fold {
             Fold::Look(_) => Self::Look(Looker::default()),
+            Fold::Slide(slide) if Stepwise::answers(slide) => Self::Stepwise(Stepwise::default()),
             Fold::Slide(_) => Self::Slide(Box::default()),
         }
     }
 
-    fn push(&mut self, fold: &Fold, times: &[i64], values: &[f64]) {
-        match (self, fold) {
-            (Self::Look(looker), Fold::Look(look)) => looker.push(look, times, values),
-            (Self::Slide(slider), Fold::Slide(slide)) => slider.push(slide, times, values),
-            // Made of this very fold.
+    fn push(&mut self, fold: &Fold, part: Part<'_>) {
+        match (self, fold, part) {
+            (Self::Look(looker), Fold::Look(look), Part::Points(times, values)) => looker.push(look, times, values),
+            (Self::Slide(slider), Fold::Slide(slide), Part::Points(times, values)) => slider.push(slide, times, values),
+            (Self::Stepwise(stepwise), Fold::Slide(slide), part) => stepwise.push(slide, part),
+            // Made of this very fold, which asks for nothing else.
             _ => {}
         }
     }
@@ -87,6 +101,7 @@ impl Folding {
         match (self, fold) {
             (Self::Look(looker), Fold::Look(look)) => looker.finish(look),
             (Self::Slide(slider), Fold::Slide(slide)) => slider.finish(slide),
+            (Self::Stepwise(stepwise), Fold::Slide(slide)) => stepwise.finish(slide),
             _ => Vec::new(),
         }
     }
@@ -155,25 +170,36 @@ impl Evaluation<'_> {
     async fn tile(&self, selection: &Arc<dyn Selection>, groups: &[Group], fold: Fold, back_ms: i64) -> Result<Vec<Vec<f64>>, QueryError> {
         let (times, fold) = (fold.times(), Arc::new(fold));
         let (numbers, slots) = slots(groups);
+        let need = |slot: usize, first_ms, last_ms| match fold.need((first_ms, last_ms)) {
+            Need::Nothing => Need::Nothing,
+            // Which of two points counts is known when both are there.
+            _ if groups[slots[slot].0].numbers.len() > 1 => Need::Points,
+            need => need,
+        };
         let state = |group: &Group| match group.numbers.len() {
             1 => State::Folding(Folding::of(&fold)),
             members => State::Merging(vec![Points::default(); members]),
         };
         let states: Arc<Mutex<(Vec<State>, u64)>> = Arc::new(Mutex::new((groups.iter().map(state).collect(), 0)));
-        let (shared, how) = (states.clone(), fold.clone());
-        let each: EachPart = Box::new(move |slot, times, values| {
+        let (shared, how, places) = (states.clone(), fold.clone(), slots.clone());
+        let each: EachPart = Box::new(move |slot, part| {
             let mut states = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let (group, member) = slots[slot];
-            states.1 += times.len() as u64;
-            match &mut states.0[group] {
-                State::Folding(folding) => folding.push(&how, times, values),
-                State::Merging(members) => {
+            let (group, member) = places[slot];
+            states.1 += match part {
+                Part::Points(times, _) | Part::Times(times) => times.len() as u64,
+                Part::Whole(whole) => whole.count,
+            };
+            match (&mut states.0[group], part) {
+                (State::Folding(folding), part) => folding.push(&how, part),
+                (State::Merging(members), Part::Points(times, values)) => {
                     members[member].0.extend_from_slice(times);
                     members[member].1.extend_from_slice(values);
                 }
+                // Not asked for.
+                (State::Merging(_), Part::Times(_) | Part::Whole(_)) => {}
             }
         });
-        selection.scan(&numbers, times.start_ms.saturating_sub(back_ms) + 1, times.end_ms() + 1, each).await?;
+        selection.scan(&numbers, times.start_ms.saturating_sub(back_ms) + 1, times.end_ms() + 1, &need, each).await?;
         let (states, points) = std::mem::take(&mut *states.lock().unwrap_or_else(PoisonError::into_inner));
         self.tally().points += points;
         let finished = tokio::task::spawn_blocking(move || {
@@ -197,13 +223,14 @@ impl Evaluation<'_> {
         let empty = || groups.iter().map(|group| vec![Points::default(); group.numbers.len()]).collect::<Vec<_>>();
         let found = Arc::new(Mutex::new(empty()));
         let shared = found.clone();
-        let each: EachPart = Box::new(move |slot, times, values| {
+        let each: EachPart = Box::new(move |slot, part| {
+            let Part::Points(times, values) = part else { return };
             let (group, member) = slots[slot];
             let (all_times, all_values) = &mut shared.lock().unwrap_or_else(PoisonError::into_inner)[group][member];
             all_times.extend_from_slice(times);
             all_values.extend_from_slice(values);
         });
-        selection.scan(&numbers, from_ms, to_ms, each).await?;
+        selection.scan(&numbers, from_ms, to_ms, &|_, _, _| Need::Points, each).await?;
         self.tally().partial.append(&mut selection.partial());
         let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         let series = groups.into_iter().zip(found).map(|(group, mut members)| {

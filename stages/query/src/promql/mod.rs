@@ -10,6 +10,7 @@ mod call;
 mod dates;
 mod durations;
 pub(crate) mod eval;
+mod filter;
 pub(crate) mod functions;
 mod gate;
 mod histogram;
@@ -21,6 +22,7 @@ mod places;
 pub(crate) mod plan;
 pub(crate) mod rate;
 pub(crate) mod selector;
+mod stepwise;
 pub mod value;
 
 use std::sync::Arc;

@@ -243,7 +243,7 @@ impl Slider {
 }
 
 /// Number of the times that are at most `at_ms`, which is `from` or more: looks near `from` first.
-fn after(times: &[i64], from: usize, at_ms: i64) -> usize {
+pub(crate) fn after(times: &[i64], from: usize, at_ms: i64) -> usize {
     let (mut low, mut step) = (from, 1);
     while times.get(low + step - 1).is_some_and(|time| *time <= at_ms) {
         low += step;

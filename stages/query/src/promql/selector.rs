@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use promql_parser::label::{MatchOp, Matcher, Matchers};
-use tailors_model::source::SeriesFilter;
-use tailors_model::{Series, TagKind};
 
-use super::labels::{Labels, NAME, text, translated, translates_to, value_of};
+use super::filter::Filter;
+use super::labels::{Labels, NAME, text, translated, translates_to};
 use super::value::{ABSENT, is_absent};
 
 /// Evaluation times, Unix milliseconds: `start, start + step, ...`, `steps` of them.
@@ -80,9 +79,9 @@ impl Selector {
                 accepted.retain(|at| positive.contains(at) != negative);
             }
             let accepted = accepted.into_iter().map(|at| stored[at].as_ref().to_vec()).collect();
-            (accepted, matchers.iter().filter(|matcher| matcher.name != NAME).collect())
+            (accepted, matchers.iter().filter(|matcher| matcher.name != NAME))
         });
-        (Filter { alternatives: alternatives.collect() }, notes)
+        (Filter::new(alternatives), notes)
     }
 }
 
@@ -103,49 +102,6 @@ fn positive_names(matcher: &Matcher, names: &[std::sync::Arc<str>], notes: &mut 
         notes.push(format!("the name {} was read as {}", matcher.value, list.join(", ")));
     }
     meant
-}
-
-/// A selector settled on stored metric names.
-pub(crate) struct Filter<'a> {
-    alternatives: Vec<(BTreeSet<Vec<u8>>, Vec<&'a Matcher>)>,
-}
-
-impl SeriesFilter for Filter<'_> {
-    fn metric(&self, metric: &[u8]) -> bool {
-        self.alternatives.iter().any(|(names, _)| names.contains(metric))
-    }
-
-    fn series(&self, series: &Series) -> bool {
-        let fits = |matchers: &[&Matcher]| matchers.iter().all(|matcher| holds(matcher, series));
-        self.alternatives.iter().any(|(names, matchers)| names.contains(&*series.metric) && fits(matchers))
-    }
-}
-
-/// Whether a matcher holds: on the joined value or any single one; a negative one when its positive form doesn't.
-fn holds(matcher: &Matcher, series: &Series) -> bool {
-    let value = |kind: TagKind, value: &[u8]| value_of(kind, value);
-    let keyed = |fits: &dyn Fn(&[u8]) -> bool| {
-        let tags = series.tags.iter().filter(|tag| fits(&tag.key));
-        tags.map(|tag| value(tag.kind, &tag.value)).filter(|value| !value.is_empty()).collect::<Vec<_>>()
-    };
-    let mut values = keyed(&|key| key == matcher.name.as_bytes());
-    if values.is_empty() && matcher.name.contains('_') {
-        values = keyed(&|key| std::str::from_utf8(key).is_ok_and(|key| translates_to(key, &matcher.name)));
-    }
-    let positive = |text: &str| match &matcher.op {
-        MatchOp::Equal | MatchOp::NotEqual => matcher.value == text,
-        MatchOp::Re(regex) | MatchOp::NotRe(regex) => regex.is_match(text),
-    };
-    let found = match values.len() {
-        0 => positive(""),
-        1 => positive(&values[0]),
-        _ => {
-            values.sort_unstable();
-            values.dedup();
-            values.iter().any(|value| positive(value)) || positive(&values.join(","))
-        }
-    };
-    found != matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRe(_))
 }
 
 /// What an instant selector sees at each step: the newest point at most `lookback_ms` old, unless it is a stale marker.

@@ -1,28 +1,27 @@
-//! Published chunk files as a [`SeriesSource`]: catalog, cached indexes, ranged reads, decoding across threads.
+//! Published chunk files as a [`SeriesSource`]: which files of the catalog a range touches, their series, decoding across threads.
 //!
 //! Invariants: everything of one query comes from one snapshot; a file that is missing or corrupt is an error, or a named range if the caller
 //! allows partial answers (P6); files of a series are appended in window order, so its points are in time order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tailors_format::FormatError;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead, ValueKind};
+use tailors_format::chunk::{DecodeScratch, Statistics};
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::source::{
-    Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
-    SourceFuture, UsedGeneration,
+    Coverage, EachPart, Found, KeyTest, Need, NeedOf, Part, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection,
+    SeriesFilter, SeriesSource, SourceError, SourceFuture, UsedGeneration, Whole,
 };
-use tailors_model::{MetricMeta, OrgId, Series, ShardId, Tag, Window};
+use tailors_model::{OrgId, ShardId, Tag, Window};
 use tailors_store::catalog::{Catalog, Snapshot};
+use tailors_store::chunks::{ChunkReader, Fetch, OpenFile, Pages, ReaderSettings};
 use tailors_store::{Objects, StoreError};
 
+use super::find::{self, Parts, Wanted, of_org};
 use crate::settings::SourceSettings;
-
-/// Bytes read from the end of a file at first: most indexes fit.
-const TAIL_BYTES: u64 = 128 << 10;
 
 /// Reads chunk files; clones share the cache.
 #[derive(Clone)]
@@ -30,15 +29,16 @@ pub struct ChunkSource(Arc<Shared>);
 
 struct Shared {
     catalog: Arc<Catalog>,
-    objects: Objects,
+    reader: ChunkReader,
     settings: SourceSettings,
-    indexes: Mutex<IndexCache>,
 }
 
 impl ChunkSource {
     /// Reads nothing yet.
     pub fn new(catalog: Arc<Catalog>, objects: Objects, settings: SourceSettings) -> Self {
-        Self(Arc::new(Shared { catalog, objects, settings, indexes: Mutex::default() }))
+        let SourceSettings { index_cache_bytes, files_in_flight, .. } = settings;
+        let reader = ReaderSettings { index_cache_bytes, reads_ahead: files_in_flight.max(1), ..ReaderSettings::default() };
+        Self(Arc::new(Shared { catalog, reader: ChunkReader::new(objects, reader), settings }))
     }
 }
 
@@ -57,65 +57,6 @@ fn source_error(error: StoreError) -> SourceError {
     if error.is_retryable() { SourceError::Retry(error.to_string()) } else { SourceError::Data(error.to_string()) }
 }
 
-/// Indexes used last stay, up to a number of bytes.
-#[derive(Default)]
-struct IndexCache {
-    entries: BTreeMap<String, (Arc<ChunkIndex>, u64)>,
-    bytes: u64,
-    uses: u64,
-}
-
-impl IndexCache {
-    fn get(&mut self, key: &str) -> Option<Arc<ChunkIndex>> {
-        self.uses += 1;
-        let (index, used) = self.entries.get_mut(key)?;
-        *used = self.uses;
-        Some(index.clone())
-    }
-
-    fn put(&mut self, key: &str, index: Arc<ChunkIndex>, bytes_max: u64) {
-        self.uses += 1;
-        self.bytes += index.memory_bytes() as u64;
-        if let Some((old, _)) = self.entries.insert(key.to_owned(), (index, self.uses)) {
-            self.bytes -= old.memory_bytes() as u64;
-        }
-        while self.bytes > bytes_max && self.entries.len() > 1 {
-            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            let Some((index, _)) = oldest.and_then(|key| self.entries.remove(&key)) else { break };
-            self.bytes -= index.memory_bytes() as u64;
-        }
-    }
-}
-
-impl Shared {
-    fn cache(&self) -> MutexGuard<'_, IndexCache> {
-        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn index(&self, shard: ShardId, file: &ManifestFile) -> Result<Arc<ChunkIndex>, StoreError> {
-        if let Some(index) = self.cache().get(&file.key) {
-            return Ok(index);
-        }
-        let damaged = |error: FormatError| StoreError::data(&file.key, error);
-        let at = file.bytes.saturating_sub(TAIL_BYTES);
-        let mut tail = self.objects.get_range(&file.key, at..file.bytes).await?;
-        let trailer = tail.len().checked_sub(ChunkIndex::TRAILER_BYTES).map(|start| tail.slice(start..));
-        let needed = (ChunkIndex::TRAILER_BYTES as u64, tail.len() as u64);
-        let short = || FormatError::Truncated { what: "chunk file", needed: needed.0, present: needed.1 };
-        let range = ChunkIndex::tail_range(&trailer.ok_or_else(|| damaged(short()))?, file.bytes).map_err(damaged)?;
-        tail = match range.start.checked_sub(at) {
-            Some(skip) => tail.slice(skip as usize..),
-            None => self.objects.get_range(&file.key, range).await?,
-        };
-        let length = file.bytes;
-        let parsed = tokio::task::spawn_blocking(move || ChunkIndex::parse(shard, &tail, length)).await;
-        let index = parsed.map_err(|error| StoreError::Fatal(error.to_string()))?.map_err(damaged)?;
-        let index = Arc::new(index);
-        self.cache().put(&file.key, index.clone(), self.settings.index_cache_bytes);
-        Ok(index)
-    }
-}
-
 /// One snapshot.
 struct Pinned {
     shared: Arc<Shared>,
@@ -124,9 +65,9 @@ struct Pinned {
 
 /// A file that a range touches.
 #[derive(Clone)]
-struct File {
+pub(super) struct File {
     shard: ShardId,
-    file: ManifestFile,
+    pub(super) file: ManifestFile,
 }
 
 /// Unreadable ranges, when they are allowed.
@@ -148,6 +89,10 @@ impl Unread {
             }
             error => Err(error),
         }
+    }
+
+    fn list(&self) -> Vec<PartialRange> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -184,17 +129,17 @@ impl Pinned {
     }
 
     /// The readable files of a range with their indexes, in window order.
-    async fn open(&self, org: OrgId, from_ms: i64, to_ms: i64, unread: &Unread) -> Result<Vec<(File, Arc<ChunkIndex>)>, SourceError> {
+    async fn open(&self, org: OrgId, from_ms: i64, to_ms: i64, unread: &Unread) -> Result<Vec<(File, OpenFile)>, SourceError> {
         let files = self.files(org, from_ms, to_ms, unread)?;
         let opens = files.into_iter().map(|file| async move {
-            let index = self.shared.index(file.shard, &file.file).await;
-            (file, index)
+            let opened = self.shared.reader.open(file.shard, &file.file.key, file.file.bytes).await;
+            (file, opened)
         });
         let mut opens = stream::iter(opens).buffered(self.shared.settings.files_in_flight.max(1));
         let mut opened = Vec::new();
-        while let Some((file, index)) = opens.next().await {
-            match index {
-                Ok(index) => opened.push((file, index)),
+        while let Some((file, done)) = opens.next().await {
+            match done {
+                Ok(done) => opened.push((file, done)),
                 Err(error) => unread.note(file.file.from_ms.max(from_ms), file.file.to_ms.min(to_ms), source_error(error))?,
             }
         }
@@ -257,7 +202,7 @@ impl PinnedSource for Pinned {
             // Ranges that can't be read are named by the selection that follows.
             let unread = Unread::new(allow_partial);
             let files = self.open(org, from_ms, to_ms, &unread).await?;
-            let names = files.iter().flat_map(|(_, index)| of_org(index, org).map(|(_, metric)| metric.metric.clone()));
+            let names = files.iter().flat_map(|(_, opened)| of_org(opened.index(), org).map(|metric| metric.metric.clone()));
             Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
         })
     }
@@ -273,11 +218,43 @@ impl PinnedSource for Pinned {
         Box::pin(async move {
             let unread = Unread::new(limits.allow_partial);
             let files = self.open(org, from_ms, to_ms, &unread).await?;
-            let found = find(&files, org, filter, from_ms, to_ms, limits)?;
+            let found = find::selected(&files, &Wanted { org, filter, from_ms, to_ms }, limits)?;
             let (series, parts) = found.into_iter().unzip();
-            let selection: Arc<dyn Selection> =
-                Arc::new(ChunkSelection { shared: self.shared.clone(), files, series, parts, from_ms, to_ms, unread });
+            let selection: Arc<dyn Selection> = Arc::new(ChunkSelection { files, series, parts, from_ms, to_ms, unread });
             Ok(selection)
+        })
+    }
+
+    fn tag_keys<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Bytes>> {
+        Box::pin(async move {
+            let unread = Unread::new(allow_partial);
+            let files = self.open(org, from_ms, to_ms, &unread).await?;
+            let keys = find::tag_keys(&files, &Wanted { org, filter, from_ms, to_ms })?;
+            Ok((keys.into_iter().collect(), unread.list()))
+        })
+    }
+
+    fn tag_lists<'a>(
+        &'a self,
+        org: OrgId,
+        filter: &'a dyn SeriesFilter,
+        keys: KeyTest<'a>,
+        from_ms: i64,
+        to_ms: i64,
+        allow_partial: bool,
+    ) -> SourceFuture<'a, Found<Vec<Tag>>> {
+        Box::pin(async move {
+            let unread = Unread::new(allow_partial);
+            let files = self.open(org, from_ms, to_ms, &unread).await?;
+            let lists = find::tag_lists(&files, &Wanted { org, filter, from_ms, to_ms }, keys)?;
+            Ok((lists.into_iter().collect(), unread.list()))
         })
     }
 }
@@ -287,86 +264,8 @@ fn rfc3339(window: Window) -> String {
         .map_or_else(|| window.to_string(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }
 
-/// Metrics of an org in a file with their positions.
-fn of_org(index: &ChunkIndex, org: OrgId) -> impl Iterator<Item = (usize, &tailors_format::chunk::MetricEntry)> {
-    let first = index.metrics().partition_point(|metric| metric.org < org);
-    index.metrics().iter().enumerate().skip(first).take_while(move |(_, metric)| metric.org == org)
-}
-
-/// (file, series in it), in window order.
-type Parts = Vec<(u32, u32)>;
-
-/// Found series in the order of their identity, each with where its points are.
-///
-/// A series stands in file after file: each identity is tested once, and known again by its tags.
-fn find(
-    files: &[(File, Arc<ChunkIndex>)],
-    org: OrgId,
-    filter: &dyn SeriesFilter,
-    from_ms: i64,
-    to_ms: i64,
-    limits: ReadLimits,
-) -> Result<Vec<(SelectedSeries, Parts)>, SourceError> {
-    let mut found: Vec<(SelectedSeries, Parts)> = Vec::new();
-    let mut known: HashMap<Bytes, HashMap<Vec<Tag>, Option<usize>>> = HashMap::new();
-    // Points, and series that have any in the range.
-    let (mut points, mut inside) = (0_u64, 0_u64);
-    for (number, (file, index)) in files.iter().enumerate() {
-        let damaged = |error: FormatError| SourceError::Data(format!("{}: {error}", file.file.key));
-        for (at, metric) in of_org(index, org).filter(|(_, metric)| filter.metric(&metric.metric)) {
-            let known = known.entry(metric.metric.clone()).or_default();
-            let mut passed = Vec::new();
-            let mut test = |tags: &[Tag]| {
-                let slot = known.get(tags).copied().unwrap_or_else(|| {
-                    let series = Series { metric: metric.metric.clone(), tags: tags.to_vec() };
-                    let slot = filter.series(&series).then(|| {
-                        let series = Arc::new(series);
-                        found.push((SelectedSeries { series, meta: MetricMeta::default(), points_max: 0 }, Vec::new()));
-                        found.len() - 1
-                    });
-                    known.insert(tags.to_vec(), slot);
-                    slot
-                });
-                passed.extend(slot);
-                slot.is_some()
-            };
-            let selected = index.select(org, at, &mut test).map_err(damaged)?;
-            for (series, slot) in selected.into_iter().zip(passed) {
-                // Sketches and histograms are no samples yet.
-                let is_doubles = index.kind(series).map_err(damaged)? == ValueKind::Doubles;
-                if !is_doubles || !index.edges_of(series).is_some_and(|(first, last)| first < to_ms && last >= from_ms) {
-                    continue;
-                }
-                let count = u64::from(index.points_of(series));
-                let (selected, parts) = &mut found[slot];
-                // The newest metadata counts.
-                selected.meta = index.meta(series).map_err(damaged)?.clone();
-                selected.points_max += count;
-                inside += u64::from(parts.is_empty());
-                parts.push((number as u32, series));
-                points += count;
-            }
-            exceeds(inside, limits.series, "series", "query.limits.series_max")?;
-            exceeds(points, limits.points, "points", "query.limits.points_max")?;
-        }
-    }
-    found.retain(|(_, parts)| !parts.is_empty());
-    found.sort_by(|a, b| a.0.series.cmp(&b.0.series));
-    Ok(found)
-}
-
-fn exceeds(value: u64, most: u64, what: &str, setting: &str) -> Result<(), SourceError> {
-    if value <= most {
-        return Ok(());
-    }
-    Err(SourceError::Limit(format!(
-        "the query selects more than {most} {what} ({setting}): ask for a shorter range or use narrower matchers"
-    )))
-}
-
 struct ChunkSelection {
-    shared: Arc<Shared>,
-    files: Vec<(File, Arc<ChunkIndex>)>,
+    files: Vec<(File, OpenFile)>,
     series: Vec<SelectedSeries>,
     parts: Vec<Parts>,
     from_ms: i64,
@@ -379,7 +278,7 @@ impl Selection for ChunkSelection {
         &self.series
     }
 
-    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, each: EachPart) -> SourceFuture<'a, ()> {
+    fn scan<'a>(&'a self, numbers: &'a [usize], from_ms: i64, to_ms: i64, need: NeedOf<'a>, each: EachPart) -> SourceFuture<'a, ()> {
         let (from_ms, to_ms) = (from_ms.max(self.from_ms), to_ms.min(self.to_ms));
         Box::pin(async move {
             let mut by_file: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
@@ -392,26 +291,47 @@ impl Selection for ChunkSelection {
                 let file = &self.files[*file as usize].0.file;
                 file.from_ms < to_ms && file.to_ms > from_ms
             });
-            let fetches = wanted.map(|(file, wanted)| async move { (file, self.fetch(file, wanted).await) });
-            let mut fetches = stream::iter(fetches).buffered(self.shared.settings.files_in_flight.max(1));
             let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), from_ms, to_ms, each };
-            while let Some((file, fetched)) = fetches.next().await {
+            let (mut files, mut slots, mut plans, mut known) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for (file, mut wanted) in wanted {
+                wanted.sort_unstable();
+                let opened = &self.files[file as usize].1;
+                let from_index = split(opened, &mut wanted, need, from_ms..to_ms);
+                if !from_index.is_empty() {
+                    known.push((opened.clone(), from_index));
+                }
+                let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
+                plans.push((opened.clone(), opened.index().plan_reads(&series)));
+                files.push(file);
+                slots.push(Arc::new(wanted));
+            }
+            if !known.is_empty() {
+                decoder = computed(move || {
+                    let done = known.iter().try_for_each(|(file, known)| decoder.know(file, known));
+                    done.map(|()| decoder)
+                })
+                .await??;
+            }
+            let mut fetch = Fetch::new(plans);
+            while let Some((at, fetched)) = fetch.next().await {
+                let (file, opened) = &self.files[files[at] as usize];
                 let done = match fetched {
-                    Ok(fetched) => {
-                        let decoded = tokio::task::spawn_blocking(move || {
-                            let done = decoder.decode(&fetched);
-                            (decoder, done)
-                        });
+                    Ok(pages) => {
+                        let (opened, slots) = (opened.clone(), slots[at].clone());
                         let done;
-                        (decoder, done) = decoded.await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))?;
+                        (decoder, done) = computed(move || {
+                            let done = decoder.decode(&opened, &slots, &pages);
+                            (decoder, done)
+                        })
+                        .await?;
                         done
                     }
-                    Err(error) => Err(error),
+                    Err(error) => Err(source_error(error)),
                 };
                 if let Err(error) = done {
-                    let file = &self.files[file as usize].0.file;
+                    fetch.skip(at);
                     // As the selection sees it, so that all tiles name the same range.
-                    self.unread.note(file.from_ms.max(self.from_ms), file.to_ms.min(self.to_ms), error)?;
+                    self.unread.note(file.file.from_ms.max(self.from_ms), file.file.to_ms.min(self.to_ms), error)?;
                 }
             }
             Ok(())
@@ -419,33 +339,41 @@ impl Selection for ChunkSelection {
     }
 
     fn partial(&self) -> Vec<PartialRange> {
-        self.unread.ranges.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.unread.list()
     }
 }
 
-/// Pages of one file, as planned.
-struct Fetched {
-    key: String,
-    index: Arc<ChunkIndex>,
-    /// (series, slot), sorted.
-    wanted: Vec<(u32, usize)>,
-    reads: Vec<(PageRead, Bytes)>,
+/// Runs what computes on a thread that may.
+async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| SourceError::Data(format!("decoding ended early: {error}")))
 }
 
-impl ChunkSelection {
-    /// The pages that hold the wanted (series, slot) of one file.
-    async fn fetch(&self, file: u32, mut wanted: Vec<(u32, usize)>) -> Result<Fetched, SourceError> {
-        let (file, index) = &self.files[file as usize];
-        wanted.sort_unstable();
-        let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
-        let plan = index.plan_reads(&series);
-        let ranges: Vec<_> = plan.iter().map(|read| read.range.clone()).collect();
-        let (objects, key) = (self.shared.objects.clone(), file.file.key.clone());
-        // On its own task, so that the next files come while one is decoded.
-        let got = tokio::spawn(async move { objects.get_ranges(&key, &ranges).await }).await;
-        let pages = got.map_err(|error| SourceError::Data(format!("reading ended early: {error}")))?.map_err(source_error)?;
-        Ok(Fetched { key: file.file.key.clone(), index: index.clone(), wanted, reads: plan.into_iter().zip(pages).collect() })
-    }
+/// What the index of a file knows of a series: all of it, or its times.
+enum Known {
+    Whole(Whole),
+    Times(u32),
+}
+
+/// Takes out of (series, slot) what is not needed, and what the index answers, which is returned by slot.
+fn split(file: &OpenFile, wanted: &mut Vec<(u32, usize)>, need: NeedOf<'_>, range_ms: Range<i64>) -> Vec<(usize, Known)> {
+    let (index, mut known) = (file.index(), Vec::new());
+    wanted.retain(|(series, slot)| {
+        let Some((first_ms, last_ms)) = index.edges_of(*series) else { return false };
+        let need = need(*slot, first_ms, last_ms);
+        if matches!(need, Need::Nothing | Need::Points) {
+            return need == Need::Points;
+        }
+        let Some(own) = index.statistics(*series).filter(|own| own.nans == 0) else { return true };
+        let Statistics { count, min, max, first, last, .. } = own;
+        let is_inside = range_ms.contains(&first_ms) && range_ms.contains(&last_ms);
+        known.push(match need {
+            Need::Whole if is_inside => (*slot, Known::Whole(Whole { first_ms, last_ms, count, min, max, first, last })),
+            Need::Whole => return true,
+            _ => (*slot, Known::Times(*series)),
+        });
+        false
+    });
+    known
 }
 
 /// Decodes file after file of one scan and hands the points on.
@@ -458,24 +386,44 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn decode(&mut self, file: &Fetched) -> Result<(), SourceError> {
+    /// Hands on what the index knows.
+    fn know(&mut self, file: &OpenFile, known: &[(usize, Known)]) -> Result<(), SourceError> {
+        let (start_ms, mut offsets) = (file.index().span().start_ms, Vec::new());
+        for (slot, known) in known {
+            match known {
+                Known::Whole(whole) => (self.each)(*slot, Part::Whole(*whole)),
+                Known::Times(series) => {
+                    let read = file.index().read_times(*series, &mut offsets);
+                    read.map_err(|error| SourceError::Data(format!("{}: {error}", file.name())))?;
+                    let times = offsets.iter().map(|at| start_ms + i64::from(*at));
+                    self.times.clear();
+                    self.times.extend(times.filter(|at| (self.from_ms..self.to_ms).contains(at)));
+                    (self.each)(*slot, Part::Times(&self.times));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `slots` are (series, slot), sorted.
+    fn decode(&mut self, file: &OpenFile, slots: &[(u32, usize)], pages: &Pages) -> Result<(), SourceError> {
         let Self { scratch, times, from_ms, to_ms, each } = self;
-        let start_ms = file.index.span().start_ms;
+        let start_ms = file.index().span().start_ms;
         // What of the range lies in this file, in its own milliseconds.
         let own = |at_ms: i64| u32::try_from(at_ms - start_ms).unwrap_or(if at_ms < start_ms { 0 } else { u32::MAX });
         let (from, to) = (own(*from_ms), own(*to_ms));
         let mut part = |series: u32, timestamps: &[u32], values: &[f64]| {
-            let Ok(at) = file.wanted.binary_search_by_key(&series, |(series, _)| *series) else { return };
+            let Ok(at) = slots.binary_search_by_key(&series, |(series, _)| *series) else { return };
             let inside = timestamps.partition_point(|at| *at < from)..timestamps.partition_point(|at| *at < to);
             if !inside.is_empty() {
                 times.clear();
                 times.extend(timestamps[inside.clone()].iter().map(|at| start_ms + i64::from(*at)));
-                each(file.wanted[at].1, times, &values[inside]);
+                each(slots[at].1, Part::Points(times, &values[inside]));
             }
         };
-        for (read, bytes) in &file.reads {
-            let decoded = file.index.decode(read, bytes, scratch, &mut part);
-            decoded.map_err(|error| SourceError::Data(format!("{}: {error}", file.key)))?;
+        for (read, bytes) in pages.iter() {
+            let decoded = file.index().decode(read, bytes, scratch, &mut part);
+            decoded.map_err(|error| SourceError::Data(format!("{}: {error}", file.name())))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Where points come from.
 
 pub mod chunks;
+mod find;
 
 pub use chunks::ChunkSource;

@@ -16,6 +16,7 @@ use tailors_format::chunk::{BucketInput, ENCODER_VERSION, SeriesColumn, Span, as
 use tailors_format::doc::{Counts, DoneDoc, FeedDoc, FileRole, ManifestDoc, ManifestFile, ManifestKind, SealDoc, SealKind};
 use tailors_format::key;
 use tailors_model::clock::ManualClock;
+use tailors_model::source::SeriesSource;
 use tailors_model::window::WINDOW_MS;
 use tailors_model::{MetricMeta, OrgId, ShardId, Tag, Window, canonical_tags};
 use tailors_query::{ChunkSource, Limits, QueryDeps, SourceSettings, router};
@@ -129,8 +130,12 @@ impl Store {
 
     /// A fresh process: nothing cached.
     pub(crate) fn open(&self, limits: Limits, now_ms: i64) -> Server {
-        let source = ChunkSource::new(Arc::new(Catalog::new(self.objects.clone())), self.objects.clone(), SourceSettings::default());
-        Server(router(QueryDeps { source: Arc::new(source), clock: Arc::new(ManualClock::at_ms(now_ms)), limits }))
+        Server::of(Arc::new(self.source()), limits, now_ms)
+    }
+
+    /// Reads what is published.
+    pub(crate) fn source(&self) -> ChunkSource {
+        ChunkSource::new(Arc::new(Catalog::new(self.objects.clone())), self.objects.clone(), SourceSettings::default())
     }
 }
 
@@ -172,6 +177,11 @@ pub(crate) struct Reply {
 }
 
 impl Server {
+    /// Over another source.
+    pub(crate) fn of(source: Arc<dyn SeriesSource>, limits: Limits, now_ms: i64) -> Self {
+        Self(router(QueryDeps { source, clock: Arc::new(ManualClock::at_ms(now_ms)), limits }))
+    }
+
     pub(crate) async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Reply {
         self.ask(Method::GET, path, parameters).await
     }
