@@ -22,9 +22,9 @@ pub trait SeriesFilter: Send + Sync {
     /// The whole test.
     fn series(&self, series: &Series) -> bool;
     /// The whole test for series whose tags are among these, which are in canonical order, each once: a file's dictionary. What can be settled tag by
-    /// tag is settled here, once for all series that have the tag.
-    fn on_tags<'a>(&'a self, tags: &'a [Tag]) -> TagTest<'a> {
-        let _ = tags;
+    /// tag is settled here, once for all series that have the tag; so many series will be tested, so that few are not paid for with a large dictionary.
+    fn on_tags<'a>(&'a self, tags: &'a [Tag], series: usize) -> TagTest<'a> {
+        let _ = (tags, series);
         Box::new(|_, _| None)
     }
 }

@@ -31,7 +31,7 @@ impl SeriesFilter for All {
         true
     }
 
-    fn on_tags<'a>(&'a self, _: &'a [Tag]) -> TagTest<'a> {
+    fn on_tags<'a>(&'a self, _: &'a [Tag], _: usize) -> TagTest<'a> {
         Box::new(|_, _| Some(true))
     }
 }

@@ -12,6 +12,9 @@ use tailors_model::{Series, Tag, TagKind};
 
 use super::labels::{translates_to, value_of};
 
+/// A test of one series costs about as much as marking so many tags: where the dictionary is larger, each series is tested by itself.
+const TAGS_PER_SERIES_MAX: usize = 64;
+
 /// Metric names and matchers as alternatives: a series is meant when all of one of them holds.
 pub(crate) struct Filter<'a> {
     alternatives: Vec<Alternative<'a>>,
@@ -48,7 +51,10 @@ impl SeriesFilter for Filter<'_> {
         self.alternatives.iter().any(|alternative| alternative.names.contains(&*series.metric) && fits(&alternative.matchers))
     }
 
-    fn on_tags<'a>(&'a self, tags: &'a [Tag]) -> TagTest<'a> {
+    fn on_tags<'a>(&'a self, tags: &'a [Tag], series: usize) -> TagTest<'a> {
+        if series.saturating_mul(TAGS_PER_SERIES_MAX) < tags.len() {
+            return Box::new(|_, _| None);
+        }
         let settle = |alternative: &Alternative<'_>| alternative.matchers.iter().map(|matcher| matcher.on_tags(tags)).collect();
         let settled: Vec<Vec<Settled>> = self.alternatives.iter().map(settle).collect();
         Box::new(move |metric, numbers| {
@@ -112,8 +118,9 @@ impl<'a> LabelMatcher<'a> {
     fn on_tags(&self, tags: &[Tag]) -> Settled {
         let mut levels = [Vec::new(), Vec::new()];
         let mut first = 0;
-        for same in tags.chunk_by(|a, b| a.key == b.key) {
-            let key = &same[0].key[..];
+        while let Some(tag) = tags.get(first) {
+            let key = &tag.key[..];
+            let same = &tags[first..first + tags[first..].partition_point(|tag| &tag.key[..] <= key)];
             let level = if key == self.name.as_bytes() { Some(0) } else { self.is_translated(key).then_some(1) };
             if let Some(level) = level {
                 let marks = self.value.mark(same).into_iter().zip(same);
@@ -122,9 +129,9 @@ impl<'a> LabelMatcher<'a> {
                     true => Mark::Match,
                     false => Mark::Other,
                 };
-                levels[level].push((first, marks.map(mark).collect()));
+                levels[level].push((first as u32, marks.map(mark).collect()));
             }
-            first += same.len() as u32;
+            first += same.len();
         }
         Settled { levels, absent: self.value.is_match_text(""), negative: self.negative }
     }
@@ -241,7 +248,7 @@ mod tests {
         for query in QUERIES {
             let selector = selectors(query).unwrap_or_else(|error| panic!("{query}: {error}"));
             let (filter, _) = selector.resolve(&["m", "n"]);
-            let test = filter.on_tags(&dictionary);
+            let test = filter.on_tags(&dictionary, SETS.len());
             for (metric, words) in ["m", "n"].iter().flat_map(|metric| SETS.iter().map(move |words| (*metric, words))) {
                 let tags = set(words);
                 let numbers: Vec<u32> = tags.iter().filter_map(|tag| Some(dictionary.binary_search(tag).ok()? as u32)).collect();

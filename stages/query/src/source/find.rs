@@ -40,12 +40,13 @@ fn each_series(
     let (Wanted { org, filter, from_ms, to_ms }, index) = (wanted, file.1.index());
     let damaged = |error: FormatError| SourceError::Data(format!("{}: {error}", file.0.file.key));
     let inside = |first: i64, last: i64| first < *to_ms && last >= *from_ms;
-    let mut test = None;
-    for metric in of_org(index, *org).filter(|metric| filter.metric(&metric.metric) && inside(metric.min_ms, metric.max_ms)) {
-        let test = match &test {
-            Some(test) => test,
-            None => test.insert(filter.on_tags(index.tag_list().map_err(damaged)?)),
-        };
+    let of_filter = |metric: &&MetricEntry| filter.metric(&metric.metric) && inside(metric.min_ms, metric.max_ms);
+    let metrics: Vec<&MetricEntry> = of_org(index, *org).filter(of_filter).collect();
+    if metrics.is_empty() {
+        return Ok(());
+    }
+    let test = filter.on_tags(index.tag_list().map_err(damaged)?, metrics.iter().map(|metric| metric.series.len()).sum());
+    for metric in metrics {
         for series in metric.series.clone() {
             if !index.edges_of(series).is_some_and(|(first, last)| inside(first, last)) {
                 continue;
