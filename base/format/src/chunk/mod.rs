@@ -13,6 +13,8 @@ mod aggregate;
 mod assemble;
 mod coder;
 mod column;
+mod copy;
+mod day;
 mod decode;
 mod encode;
 mod index;
@@ -25,6 +27,7 @@ mod read;
 mod report;
 mod select;
 mod summary;
+mod tally;
 mod times;
 mod value;
 mod zigzag;
@@ -36,6 +39,7 @@ mod tests;
 
 pub use aggregate::{Aggregate, EachSteps, Steps};
 pub use assemble::{ChunkFile, assemble};
+pub use day::{DAY_COPY_BYTES, DayError, DayInput, DayPages, DayPart, plan_day};
 pub use decode::DecodeScratch;
 pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
 pub use index::{ChunkIndex, MetricEntry};
@@ -44,6 +48,7 @@ pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, MetricReport};
 pub use select::TagMarks;
 pub use summary::Statistics;
+pub use tally::{DayTally, WindowTally, verify_day_file};
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.
 pub const ENCODER_VERSION: u32 = 2;
