@@ -10,6 +10,7 @@ use tailors_store::chain::ChainView;
 use tailors_store::feed::FeedView;
 use tailors_store::{Objects, StoreError, manifests, plans, registry, routes, seals};
 
+use crate::day::DayRec;
 use crate::plan::{self, Below};
 use crate::seal::{NewPoints, new_points};
 
@@ -34,6 +35,11 @@ pub(crate) struct State {
     pub(crate) chain_version: u64,
     pub(crate) attempts: u64,
     pub(crate) swept_ms: Option<i64>,
+    /// Days of shards with window files whose time to be put into one file is known.
+    pub(crate) days: BTreeMap<(Window, ShardId), DayRec>,
+    pub(crate) days_looked_ms: Option<i64>,
+    /// Days of shards with files that perhaps nobody names.
+    pub(crate) day_sweeps: BTreeSet<(Window, ShardId)>,
     /// Every record received before this was in the chain at the last look, Unix milliseconds: quiet times are counted up to here, since what
     /// came after it may still lie in the log.
     pub(crate) captured_to_ms: i64,
@@ -322,6 +328,16 @@ impl State {
         let mut known = ShardRec::default();
         known.read_on(objects, (window, shard)).await?;
         rec.shards.insert(shard, known);
+        Ok(())
+    }
+
+    /// Reads what others decided of a shard since the last look, unless its job runs.
+    pub(crate) async fn read_on_shard(&mut self, objects: &Objects, window: Window, shard: ShardId) -> Result<(), StoreError> {
+        let Some(rec) = self.windows.get_mut(&window) else { return Ok(()) };
+        let Some(known) = rec.shards.get_mut(&shard).filter(|known| !known.job.running) else { return Ok(()) };
+        if known.read_on(objects, (window, shard)).await? {
+            rec.settled = false;
+        }
         Ok(())
     }
 

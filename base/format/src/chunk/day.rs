@@ -252,6 +252,31 @@ impl DayPart {
         }
     }
 
+    /// Adds the points of [`Self::reads`] to `tally`, as [`Self::encode`] does, and makes nothing of them.
+    ///
+    /// # Errors
+    /// Damage of a page names its input.
+    pub fn count(&self, inputs: &[DayInput], pages: &DayPages, scratch: &mut DecodeScratch, tally: &mut DayTally) -> Result<(), DayError> {
+        for (number, series) in self.series_by_input(inputs) {
+            let DayInput { index, from_ms, to_ms } = &inputs[number];
+            let start_ms = index.span().start_ms;
+            let mut keys: BTreeMap<u32, u64> = BTreeMap::new();
+            for entry in &series {
+                keys.insert(*entry, series_key(self.org, &self.metric, &index.tags(*entry).map_err(DayError::of(number))?));
+            }
+            for read in index.plan_reads(&series) {
+                let mut add = |entry: u32, times: &[u32], values: &[f64]| {
+                    let Some(key) = keys.get(&entry) else { return };
+                    let from = times.partition_point(|time| start_ms + i64::from(*time) < *from_ms);
+                    let to = times.partition_point(|time| start_ms + i64::from(*time) < *to_ms);
+                    tally.add(*key, start_ms, &times[from..to], &values[from..to]);
+                };
+                index.decode(&read, pages.get(number, &read.range)?, scratch, &mut add).map_err(DayError::of(number))?;
+            }
+        }
+        Ok(())
+    }
+
     fn copy(
         &self,
         inputs: &[DayInput],

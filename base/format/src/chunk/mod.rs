@@ -35,6 +35,8 @@ mod zigzag;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod day_tests;
+#[cfg(test)]
 mod tests;
 
 pub use aggregate::{Aggregate, EachSteps, Steps};

@@ -172,12 +172,14 @@ impl Pinned {
         let mut files = Vec::new();
         for (_, shard, manifest) in Self::in_range(&self.snapshot.windows, org, from_ms, to_ms) {
             for file in manifest.files.iter().filter(|file| file.from_ms < to_ms && file.to_ms > from_ms) {
-                if file.role == FileRole::Base {
-                    files.push(File { shard, file: file.clone() });
-                    continue;
+                match file.role {
+                    FileRole::Base => files.push(File { shard, file: file.clone() }),
+                    FileRole::Day => push_day(&mut files, shard, file),
+                    FileRole::Overlay => {
+                        let error = SourceError::Data(format!("{} has a role that this version cannot read", file.key));
+                        unread.note(file.from_ms.max(from_ms), file.to_ms.min(to_ms), error)?;
+                    }
                 }
-                let error = SourceError::Data(format!("{} has a role that this version cannot read", file.key));
-                unread.note(file.from_ms.max(from_ms), file.to_ms.min(to_ms), error)?;
             }
         }
         Ok(files)
@@ -199,6 +201,15 @@ impl Pinned {
             }
         }
         Ok(opened)
+    }
+}
+
+/// A day's file of one more window: neighbours that name the same one are one file with their joined range, opened and read once. What a window has
+/// of its own stands between them, so that the points of a series stay in time order.
+fn push_day(files: &mut Vec<File>, shard: ShardId, file: &ManifestFile) {
+    match files.iter_mut().rev().find(|known| known.file.key == file.key && known.file.to_ms == file.from_ms) {
+        Some(known) => known.file.to_ms = file.to_ms,
+        None => files.push(File { shard, file: file.clone() }),
     }
 }
 
@@ -335,7 +346,12 @@ fn find(
                 if !index.edges_of(series).is_some_and(|(first, last)| first < to_ms && last >= from_ms) {
                     continue;
                 }
-                let count = u64::from(index.points_of(series));
+                // Of a day's file only the windows count that name it.
+                let windows = (Window::of_ms(from_ms.max(file.file.from_ms)), Window::of_ms(to_ms.min(file.file.to_ms) - 1));
+                let count = u64::from(index.points_between(series, windows.0.start_ms(), windows.1.end_ms()));
+                if count == 0 {
+                    continue;
+                }
                 let (selected, parts) = &mut found[slot];
                 // The newest metadata counts.
                 selected.meta = index.meta(series).map_err(damaged)?.clone();
@@ -424,6 +440,8 @@ impl Selection for ChunkSelection {
 /// Pages of one file, as planned.
 struct Fetched {
     key: String,
+    /// What of it counts, Unix milliseconds, half-open.
+    range: (i64, i64),
     index: Arc<ChunkIndex>,
     /// (series, slot), sorted.
     wanted: Vec<(u32, usize)>,
@@ -442,7 +460,8 @@ impl ChunkSelection {
         // On its own task, so that the next files come while one is decoded.
         let got = tokio::spawn(async move { objects.get_ranges(&key, &ranges).await }).await;
         let pages = got.map_err(|error| SourceError::Data(format!("reading ended early: {error}")))?.map_err(source_error)?;
-        Ok(Fetched { key: file.file.key.clone(), index: index.clone(), wanted, reads: plan.into_iter().zip(pages).collect() })
+        let range = (file.file.from_ms, file.file.to_ms);
+        Ok(Fetched { key: file.file.key.clone(), range, index: index.clone(), wanted, reads: plan.into_iter().zip(pages).collect() })
     }
 }
 
@@ -461,7 +480,7 @@ impl Decoder {
         let start_ms = file.index.span().start_ms;
         // What of the range lies in this file, in its own milliseconds.
         let own = |at_ms: i64| u32::try_from(at_ms - start_ms).unwrap_or(if at_ms < start_ms { 0 } else { u32::MAX });
-        let (from, to) = (own(*from_ms), own(*to_ms));
+        let (from, to) = (own((*from_ms).max(file.range.0)), own((*to_ms).min(file.range.1)));
         let mut part = |series: u32, timestamps: &[u32], values: &[f64]| {
             let Ok(at) = file.wanted.binary_search_by_key(&series, |(series, _)| *series) else { return };
             let inside = timestamps.partition_point(|at| *at < from)..timestamps.partition_point(|at| *at < to);
