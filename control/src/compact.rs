@@ -99,7 +99,8 @@ impl Control {
             return Ok(true);
         }
         let is_open = day::shard_recs(state, at.0, at.1).any(|(_, rec)| rec.plan.is_some());
-        let cancelled = started.contains(&at.1)
+        let cancelled = !is_open
+            && started.contains(&at.1)
             && day::shard_recs(state, at.0, at.1)
                 .any(|(_, rec)| rec.decided.last().is_some_and(|last| last.reason.as_deref() == Some(day::CANCELLED)));
         if cancelled {

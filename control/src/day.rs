@@ -233,6 +233,7 @@ impl Control {
                 let _ = self.retry_later(&mut state, at, error.to_string());
             }
         }
+        state.days.remove(&(job.day, job.shard));
         // A file that nobody names, or that somebody may have named though the answer was lost: the sweep looks.
         state.day_sweeps.insert((job.day, job.shard));
         drop(state);
@@ -287,7 +288,6 @@ impl Control {
                 }
             }
         }
-        state.days.remove(&(job.day, job.shard));
         history.outcome = outcomes.into_iter().collect::<Vec<_>>().join(" ");
         if let Some(first) = job.targets.first() {
             let (window, shard) = target_at(first)?;

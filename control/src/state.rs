@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tailors_format::doc::{DoneDoc, ManifestDoc, PlanDoc, SealDoc, SealKind};
+use tailors_format::doc::{DoneDoc, ManifestDoc, ManifestKind, PlanDoc, SealDoc, SealKind};
 use tailors_format::key;
 use tailors_model::{RouteTable, ShardId, Window};
 use tailors_store::chain::ChainView;
@@ -357,6 +357,11 @@ impl State {
             }
             for (shard, known) in &mut rec.shards {
                 if !known.job.running && known.read_on(objects, (window, *shard)).await? {
+                    rec.settled = false;
+                }
+                // A generation at the k of its base leaves the done mark as it is, so a process that died before the feed entry left a settled window.
+                let published = known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
+                if published.into_iter().any(|manifest| !self.feed.holds(*shard, window, manifest.g)) {
                     rec.settled = false;
                 }
             }
