@@ -362,3 +362,36 @@ async fn by_hand_a_day_does_not_wait() {
     assert_eq!(bench.generations(window()).await.len(), 2);
     check(&bench.objects).await;
 }
+
+#[tokio::test]
+async fn a_file_that_an_open_plan_may_still_name_is_no_orphan() {
+    let store = FaultyStore::new(1);
+    let bench = built(&store).await;
+    // Five plans, the file, the first manifest and its feed entry; the second manifest was never put.
+    store.kill_at_put(9, false);
+    let paused = control(&bench, &objects(&store), "paused");
+    tick(&paused, 4).await;
+    assert!(store.is_killed());
+    let alive = objects(&store.beside(2));
+    let made = day_files(&alive).await;
+    assert_eq!(named(&alive).await.values().filter(|files| **files == made).count(), 1);
+    // Another control, which builds nothing, sweeps; it also finds a file that a killed attempt left.
+    let orphan = key::day_chunk(shard(), window(), "left", 0);
+    alive.put_data(&orphan, Bytes::from_static(b"orphan")).await.expect("put");
+    let settings = Settings { build_enabled: false, ..Settings::for_up() };
+    let sweeper = Control::new(ControlDeps { settings, ..control(&bench, &alive, "sweeper").deps().clone() });
+    for minutes in 1..3 {
+        bench.clock.set_ms(CREATED + minutes * 61_000);
+        tick(&sweeper, 3).await;
+        sweeper.0.state.lock().await.day_sweeps.insert((window(), shard()));
+    }
+    assert_eq!(day_files(&alive).await.len(), 2, "four plans are open: nobody knows which file their manifests will name");
+    let next = control(&bench, &alive, "next");
+    for minutes in 3..6 {
+        bench.clock.set_ms(CREATED + minutes * 61_000);
+        tick(&next, 4).await;
+    }
+    assert_eq!(day_files(&alive).await, made);
+    assert!(named(&alive).await.values().all(|files| *files == made));
+    check(&alive).await;
+}

@@ -283,8 +283,8 @@ impl Work<'_> {
                 }
             }
         }
-        self.store(open, &mut made, timer).await?;
         self.check_books(&tally)?;
+        self.store(open, &mut made, timer).await?;
         let stored = sum_of(&made, self.order.day);
         if stored != tally {
             return Err(BuildError::Bug(format!("the day's file holds other points than its inputs: {stored:?}, {tally:?}")));
