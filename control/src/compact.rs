@@ -51,6 +51,8 @@ impl Control {
         let day = day.first_of_day();
         let mut before: BTreeMap<ShardId, (usize, u64)> = BTreeMap::new();
         let mut started: BTreeSet<ShardId> = BTreeSet::new();
+        // What is acknowledged but not captured yet counts as well.
+        self.flush().await?;
         loop {
             let ended = self.0.job_ended.notified();
             let mut state = self.0.state.lock().await;
@@ -58,6 +60,8 @@ impl Control {
             for window in day.day() {
                 state.load(&self.deps().objects, window).await?;
                 state.update_facts(window);
+                // What was just built by hand may still want its done mark.
+                self.advance(&mut state, window, false).await?;
             }
             let shards: Vec<ShardId> =
                 day::shards_of(&state, day).into_iter().filter(|shard| only.is_none_or(|only| only == *shard)).collect();

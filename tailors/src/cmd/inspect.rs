@@ -12,7 +12,8 @@ use tailors_format::chunk::{ChunkIndex, ChunkReport, verify_file};
 use tailors_format::doc;
 use tailors_format::raw::{self, segment::Verdict};
 use tailors_format::sniff::FileKind;
-use tailors_model::{OrgId, ShardId};
+use tailors_model::window::DAY_MS;
+use tailors_model::{OrgId, ShardId, Window};
 
 use crate::exit::Failure;
 use crate::out::say;
@@ -79,14 +80,25 @@ fn chunk(path: &Path, bytes: &[u8], as_json: bool) -> Result<String, Failure> {
         return Ok(chunk_json(&report, size).to_string());
     }
     let per_point = |bytes: u64, points: u64| if points == 0 { 0.0 } else { bytes as f64 / points as f64 };
+    let is_day = i64::from(span.span_ms) == DAY_MS;
     let mut out = format!(
-        "chunk file of {shard}, {} + {} s\n{} points, {} series, {size} bytes, {:.3} bytes/point\n\nbytes by part\n",
+        "{} of {shard}, {} + {} s\n{} points, {} series, {size} bytes, {:.3} bytes/point\n",
+        if is_day { "day file" } else { "chunk file" },
         rfc3339(span.start_ms),
         span.span_ms / 1_000,
         report.points,
         report.series,
         per_point(size, report.points)
     );
+    if is_day {
+        out.push_str("\npoints by window\n");
+        for window in Window::of_ms(span.start_ms).day() {
+            let points = |series: u32| u64::from(index.points_between(series, window.start_ms(), window.end_ms()));
+            let points: u64 = (0..index.series_len()).map(points).sum();
+            out.push_str(&format!("  {:<24}{points:>12}\n", rfc3339(window.start_ms())));
+        }
+    }
+    out.push_str("\nbytes by part\n");
     for (part, bytes) in &report.parts {
         out.push_str(&format!("  {part:<24}{bytes:>12}{:>9.3}\n", per_point(*bytes, report.points)));
     }
