@@ -2,7 +2,8 @@
 //! the rule: bytes, CPU seconds, and what one key costs a reader.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,40 +58,29 @@ fn open(file: &ChunkFile) -> Arc<ChunkIndex> {
 
 /// Reads and bytes that one series costs on average, as object_store joins ranges.
 fn key_cost(files: &[(ChunkFile, Arc<ChunkIndex>)]) -> (f64, f64) {
-    let (mut reads, mut bytes, mut keys) = (0u64, 0u64, 0u64);
-    let mut wanted: BTreeMap<(Bytes, Vec<Tag>), Vec<(usize, u32)>> = BTreeMap::new();
-    for (number, (_, index)) in files.iter().enumerate() {
+    let mut keys: BTreeSet<(Bytes, Vec<Tag>)> = BTreeSet::new();
+    for (_, index) in files {
         for metric in index.metrics() {
-            for series in metric.series.clone().step_by(37) {
-                wanted.entry((metric.metric.clone(), index.tags(series).unwrap())).or_default();
-                let _ = number;
-            }
+            keys.extend(metric.series.clone().step_by(37).map(|series| (metric.metric.clone(), index.tags(series).unwrap())));
         }
     }
-    for ((metric, tags), found) in &mut wanted {
-        for (number, (_, index)) in files.iter().enumerate() {
-            found.extend(index.find(OrgId(1), metric, tags).unwrap().into_iter().map(|series| (number, series)));
-        }
-        keys += 1;
-        for (number, (_, index)) in files.iter().enumerate() {
-            let series: Vec<u32> = found.iter().filter(|(of, _)| *of == number).map(|(_, series)| *series).collect();
-            let mut ranges: Vec<_> =
-                index.plan_reads(&series).into_iter().map(|read| read.range).filter(|range| !range.is_empty()).collect();
+    let (mut reads, mut bytes) = (0u64, 0u64);
+    for (metric, tags) in &keys {
+        for (_, index) in files {
+            let series = index.find(OrgId(1), metric, tags).unwrap();
+            let mut ranges: Vec<Range<u64>> = index.plan_reads(&series).into_iter().map(|read| read.range).collect();
+            ranges.retain(|range| !range.is_empty());
             ranges.sort_by_key(|range| range.start);
             let mut last: Option<u64> = None;
             for range in ranges {
-                match last {
-                    Some(end) if range.start <= end + GAP_BYTES => bytes += range.end.saturating_sub(end),
-                    _ => {
-                        reads += 1;
-                        bytes += range.end - range.start;
-                    }
-                }
+                let joined = last.filter(|end| range.start <= end + GAP_BYTES);
+                reads += u64::from(joined.is_none());
+                bytes += range.end.saturating_sub(joined.unwrap_or(range.start));
                 last = Some(last.unwrap_or(0).max(range.end));
             }
         }
     }
-    (reads as f64 / keys as f64, bytes as f64 / keys as f64)
+    (reads as f64 / keys.len() as f64, bytes as f64 / keys.len() as f64)
 }
 
 fn tell(name: &str, files: &[(ChunkFile, Arc<ChunkIndex>)], points: f64, cpu: f64) {

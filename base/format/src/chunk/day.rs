@@ -65,13 +65,15 @@ pub struct DayPart {
 
 /// (input, series in it).
 type Entry = (u32, u32);
+/// Of each series of a bucket its entries, in time order.
+type Bucket = Vec<Vec<Entry>>;
 
 #[derive(Clone, Debug)]
 enum Work {
     /// All series of a metric (by position) of one input, as they are.
     Copy { input: usize, metric: usize },
-    /// Of each series its entries, in time order.
-    Encode(Vec<Vec<Entry>>),
+    /// Series, whole.
+    Encode(Bucket),
 }
 
 /// Pages fetched: of each input byte ranges with their bytes.
@@ -147,7 +149,7 @@ fn can_copy(inputs: &[DayInput], members: &[(usize, usize)], bytes_max: u64) -> 
 }
 
 /// The series of a metric in order of first appearance, in buckets of at most 2^22 points; a longer series has a bucket per entry.
-fn cut(inputs: &[DayInput], members: &[(usize, usize)]) -> Result<Vec<Vec<Vec<Entry>>>, DayError> {
+fn cut(inputs: &[DayInput], members: &[(usize, usize)]) -> Result<Vec<Bucket>, DayError> {
     let mut known: BTreeMap<Vec<Tag>, usize> = BTreeMap::new();
     let mut series: Vec<(u64, Vec<Entry>)> = Vec::new();
     for (number, at) in members {
@@ -166,7 +168,7 @@ fn cut(inputs: &[DayInput], members: &[(usize, usize)]) -> Result<Vec<Vec<Vec<En
             series[slot].1.push((*number as u32, entry));
         }
     }
-    let (mut buckets, mut open, mut sum): (Vec<Vec<Vec<Entry>>>, Vec<Vec<Entry>>, u64) = Default::default();
+    let (mut buckets, mut open, mut sum): (Vec<Bucket>, Bucket, u64) = Default::default();
     for (points, entries) in series {
         if sum + points > BUCKET_POINTS && !open.is_empty() {
             buckets.push(std::mem::take(&mut open));
