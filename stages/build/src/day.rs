@@ -263,7 +263,7 @@ impl Work<'_> {
         timer.lap("plan");
         let (mut tally, mut made, mut bytes_read) = (DayTally::new(self.order.day.start_ms()), Vec::new(), 0);
         // What the batches in work may hold at most: pages, and the columns of a bucket twice.
-        let most = batches.iter().map(|batch| batch.bytes + 2 * batch.points.min(BUCKET_POINTS) * POINT_BYTES).max().unwrap_or(0);
+        let most = batches.iter().map(|batch| batch.bytes + 2 * batch.points * POINT_BYTES).max().unwrap_or(0);
         let cores = held.grow_for(self.cores.min(batches.len()), most as usize)?;
         let mut encoded = stream::iter(batches).map(|batch| self.encode(batch)).buffered(cores);
         let (mut open, mut open_bytes): (Vec<EncodedBucket>, u64) = Default::default();

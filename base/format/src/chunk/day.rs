@@ -215,8 +215,10 @@ impl DayPart {
 
     /// Points that may be held while this part is encoded.
     pub fn points(&self, inputs: &[DayInput]) -> u64 {
-        let points =
-            |(input, series): (usize, Vec<u32>)| series.iter().map(|own| u64::from(inputs[input].index.points_of(*own))).sum::<u64>();
+        let points = |(input, series): (usize, Vec<u32>)| {
+            let DayInput { index, from_ms, to_ms } = &inputs[input];
+            series.iter().map(|own| u64::from(index.points_between(*own, *from_ms, *to_ms))).sum::<u64>()
+        };
         self.series_by_input(inputs).into_iter().map(points).sum()
     }
 
@@ -325,7 +327,8 @@ impl DayPart {
             let mut points = 0;
             for (input, entry) in entries {
                 wanted.entry(*input as usize).or_default().push((*entry, slot));
-                points += inputs[*input as usize].index.points_of(*entry) as usize;
+                let DayInput { index, from_ms, to_ms } = &inputs[*input as usize];
+                points += index.points_between(*entry, *from_ms, *to_ms) as usize;
             }
             let Some((newest, entry)) = entries.last().map(|(input, entry)| (*input as usize, *entry)) else { continue };
             let tags = inputs[newest].index.tags(entry).map_err(DayError::of(newest))?;
