@@ -14,6 +14,7 @@ use tailors_model::{OrgId, ShardId};
 use crate::Outcome;
 use crate::churn;
 use crate::data::{self, Dataset, KINDS, SPAN, fingerprint};
+use crate::day;
 use crate::report::Row;
 use crate::rivals::{Measured, gorilla, parquet, zstd};
 use crate::timing::{best_s, keep, time_cpu};
@@ -51,6 +52,9 @@ pub(crate) fn run(host: &Path, quick: bool, only: Option<&str>) -> Outcome<Vec<R
     }
     if wanted("jitter") {
         measure_jitter(&data::jitter(), &mut rows)?;
+    }
+    if wanted("day") {
+        day::measure(quick, &mut rows)?;
     }
     if wanted("churn") {
         churn::measure(quick, &mut rows)?;

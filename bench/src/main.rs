@@ -6,6 +6,7 @@
 mod churn;
 mod codec;
 mod data;
+mod day;
 mod import;
 mod labels;
 mod payload;
@@ -43,7 +44,7 @@ struct Cli {
     /// codec: host metrics at 1 Hz as CSV; default: `fixtures/host-1hz.csv.zst` of the repository.
     #[arg(long)]
     host: Option<PathBuf>,
-    /// codec: one data set alone: host, mix, month, fleet, jitter, or churn.
+    /// codec: one data set alone: host, mix, month, fleet, jitter, day, or churn.
     #[arg(long)]
     only: Option<String>,
 }

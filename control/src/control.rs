@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::dirty::Dirty;
 use crate::state::State;
-use crate::{ControlError, RunBuild, Settings};
+use crate::{ControlError, RunBuild, RunDay, Settings};
 
 /// Windows whose documents are read again at a time: another control may have decided something where nothing is due here.
 const REREAD_WINDOWS: usize = 8;
@@ -35,6 +35,8 @@ pub struct ControlDeps {
     pub writer: String,
     /// Runs a build.
     pub run_build: RunBuild,
+    /// Makes a day's file.
+    pub run_day: RunDay,
     /// Tells capture which offsets a seal waits for (partition -> offset); capture holds the receiver. Others may send too, but only grow it.
     pub flush_to: watch::Sender<BTreeMap<u32, u64>>,
     /// Windows with points, sealed or not: grows by what the chain holds. The intake adds what it acknowledges, the catalog holds the receiver.
@@ -138,6 +140,10 @@ impl Control {
                 tracing::warn!(%window, %error, "this window waits for the next tick");
                 first_error.get_or_insert(error);
             }
+        }
+        if let Err(error) = self.advance_days(&mut state).await {
+            tracing::warn!(%error, "days wait for the next tick");
+            first_error.get_or_insert(error);
         }
         self.account(&mut state).await?;
         self.sweep(&mut state).await?;

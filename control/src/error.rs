@@ -31,6 +31,14 @@ pub enum ControlError {
         /// The last failure.
         why: String,
     },
+    /// A day that can't be put into one file now. Remedy: the reason says it.
+    #[error("day {day} can't be compacted: {why}")]
+    DayOpen {
+        /// Its start in RFC 3339.
+        day: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// Something did not come in time. Remedy: look at capture, try again.
     #[error("{0}")]
     Timeout(String),

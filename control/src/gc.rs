@@ -1,14 +1,16 @@
 //! Deleting superseded generations and orphaned attempts (protocol.md 2.5): proof first, then `gone`, then the pins, then the files.
 //!
-//! Raw files and current generations are never touched here.
+//! Raw files and current generations are never touched here. A day's file belongs to six windows: it goes when none of them names it and none has an
+//! open day plan, because all plans of an attempt stand before its file is made.
 
 use std::collections::BTreeSet;
 
-use tailors_format::doc::{GoneDoc, ManifestKind};
+use tailors_format::doc::{FileRole, GoneDoc, ManifestDoc, ManifestKind, PlanReason};
 use tailors_format::key;
 use tailors_model::{ShardId, Window};
 use tailors_store::manifests;
 
+use crate::day;
 use crate::state::{ShardRec, State};
 use crate::{Control, ControlError};
 
@@ -28,6 +30,8 @@ struct Candidate {
     /// Feed number of the later publication that the grace counts from; none for a tombstone, which no reader ever saw.
     since_seq: Option<u64>,
     published: bool,
+    /// Its points lie in a day's file, or were to.
+    is_of_day: bool,
 }
 
 impl Control {
@@ -41,29 +45,83 @@ impl Control {
         self.sweep_orphans(state).await?;
         for candidate in candidates(state).into_iter().take(SWEEP_GENERATIONS) {
             if self.grace_is_over(&candidate).await? && self.delete(state, &candidate).await? {
+                if candidate.is_of_day {
+                    state.day_sweeps.insert((candidate.at.0.first_of_day(), candidate.at.1));
+                }
                 let rec = state.windows.get_mut(&candidate.at.0).and_then(|rec| rec.shards.get_mut(&candidate.at.1));
                 rec.into_iter().for_each(|rec| {
                     rec.swept.insert(candidate.g);
                 });
             }
         }
+        self.sweep_days(state).await
+    }
+
+    /// Looks for files in the days that were touched.
+    async fn sweep_days(&self, state: &mut State) -> Result<(), ControlError> {
+        let due: Vec<(Window, ShardId)> = state.day_sweeps.iter().copied().take(SWEEP_GENERATIONS).collect();
+        for at in due {
+            if self.sweep_day(state, at).await? {
+                state.day_sweeps.remove(&at);
+            }
+        }
         Ok(())
+    }
+
+    /// Deletes files of a day that no live manifest names. False: an open day plan or a pin holds them for now.
+    async fn sweep_day(&self, state: &mut State, (day, shard): (Window, ShardId)) -> Result<bool, ControlError> {
+        let objects = &self.deps().objects;
+        // Listed before the plans are looked at: the plans of a file in this list stand already, so if none of them is open now, none can name it later.
+        let listed = objects.list(&key::day_chunks(shard, day)).await?;
+        for window in day.day() {
+            state.load(objects, window).await?;
+            state.load_shard(objects, window, shard).await?;
+            state.read_on_shard(objects, window, shard).await?;
+        }
+        let is_open = |rec: &ShardRec| rec.job.running || rec.plan.as_ref().is_some_and(|plan| plan.reason == PlanReason::Day);
+        if day::shard_recs(state, day, shard).any(|(_, rec)| is_open(rec)) {
+            return Ok(false);
+        }
+        let mut live: BTreeSet<String> = BTreeSet::new();
+        for (window, rec) in day::shard_recs(state, day, shard) {
+            for manifest in rec.decided.iter().filter(|manifest| day::is_day_generation(manifest)) {
+                if !rec.swept.contains(&manifest.g) && manifests::gone(objects, shard, window, manifest.g).await?.is_none() {
+                    live.extend(manifest.files.iter().map(|file| file.key.clone()));
+                }
+            }
+        }
+        let dead: Vec<&String> = listed.iter().filter(|file| !live.contains(*file)).collect();
+        if dead.is_empty() {
+            return Ok(true);
+        }
+        if !objects.list(PINS).await?.is_empty() {
+            return Ok(false);
+        }
+        for file in &dead {
+            objects.delete(file).await?;
+        }
+        metrics::counter!("tailors_control_files_deleted_total").increment(dead.len() as u64);
+        tracing::info!(%day, %shard, deleted = dead.len(), "day files that no window uses any more deleted");
+        Ok(true)
     }
 
     /// Files of attempts at a published generation that its manifest does not name: what a killed process left. Nobody ever saw them.
     async fn sweep_orphans(&self, state: &mut State) -> Result<(), ControlError> {
         let objects = &self.deps().objects;
-        let mut left = SWEEP_GENERATIONS;
+        let (mut left, mut days) = (SWEEP_GENERATIONS, Vec::new());
         for (window, rec) in &mut state.windows {
             for (shard, known) in rec.shards.iter_mut().filter(|(_, known)| !known.attempted.is_empty()) {
                 for manifest in known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published) {
                     if left == 0 {
-                        return Ok(());
+                        break;
                     }
                     if !known.attempted.remove(&manifest.g) {
                         continue;
                     }
                     left -= 1;
+                    if day::is_day_generation(manifest) {
+                        days.push((window.first_of_day(), *shard));
+                    }
                     let named: BTreeSet<&str> = manifest.files.iter().map(|file| file.key.as_str()).collect();
                     let stored = objects.list(&key::chunks(*shard, *window, manifest.g)).await?;
                     for orphan in stored.iter().filter(|file| !named.contains(file.as_str())) {
@@ -73,6 +131,7 @@ impl Control {
                 }
             }
         }
+        state.day_sweeps.extend(days);
         Ok(())
     }
 
@@ -97,7 +156,7 @@ impl Control {
         }
         let mut files: BTreeSet<String> = objects.list(&key::chunks(shard, window, candidate.g)).await?.into_iter().collect();
         let own = rec.decided.iter().filter(|manifest| manifest.g == candidate.g);
-        files.extend(own.flat_map(|manifest| manifest.files.iter().map(|file| file.key.clone())));
+        files.extend(own.flat_map(window_files));
         let live = live_files(rec, candidate.g);
         let mut deleted = 0u64;
         for file in files.difference(&live) {
@@ -126,12 +185,18 @@ fn candidates(state: &State) -> Vec<Candidate> {
                 let since_seq = in_feed.iter().find(|(g, _)| *g > manifest.g).map(|(_, seq)| *seq);
                 if !published || since_seq.is_some() {
                     let since_seq = since_seq.filter(|_| published);
-                    found.push(Candidate { at: (*window, *shard), g: manifest.g, superseded_by: newest, since_seq, published });
+                    let is_of_day = day::is_day_generation(manifest) || manifest.reason.as_deref() == Some(day::CANCELLED);
+                    found.push(Candidate { at: (*window, *shard), g: manifest.g, superseded_by: newest, since_seq, published, is_of_day });
                 }
             }
         }
     }
     found
+}
+
+/// Files of a generation that are its window's alone.
+fn window_files(manifest: &ManifestDoc) -> impl Iterator<Item = String> {
+    manifest.files.iter().filter(|file| file.role != FileRole::Day).map(|file| file.key.clone())
 }
 
 /// Files that live manifests name: published ones but for `g` and those whose `gone` stands.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use futures::FutureExt;
 
-use tailors_format::doc::{DoneDoc, FeedDoc, JobDoc, ManifestDoc, ManifestKind, PlanDoc, SealDoc};
+use tailors_format::doc::{DoneDoc, FeedDoc, JobDoc, ManifestDoc, ManifestKind, PlanDoc, PlanReason, SealDoc};
 use tailors_model::{RouteTable, ShardId, Window};
 use tailors_store::manifests::{self, PutManifest};
 use tailors_store::{PutDoc, StoreError, feed, plans, seals};
@@ -78,8 +78,22 @@ impl Control {
     /// Plans (or adopts the plan that stands) and starts the job.
     pub(crate) async fn start(&self, state: &mut State, at: (Window, ShardId), seal: &SealDoc, step: Step) -> Result<(), ControlError> {
         let objects = &self.deps().objects;
+        let open = state.windows.get(&at.0).and_then(|rec| rec.shards.get(&at.1)).and_then(|rec| rec.plan.as_ref());
+        if open.is_some_and(|plan| plan.reason == PlanReason::Day) {
+            // It has to be decided first, and its inputs are files, not nodes.
+            return self.start_day(state, (at.0.first_of_day(), at.1)).await;
+        }
         state.chain.recall(objects, at.0, None).await?;
         let (plan, seal) = self.plan(state, at, seal, step).await?;
+        if plan.reason == PlanReason::Day {
+            state
+                .windows
+                .get_mut(&at.0)
+                .and_then(|rec| rec.shards.get_mut(&at.1))
+                .into_iter()
+                .for_each(|rec| rec.plan = Some(plan.clone()));
+            return self.start_day(state, (at.0.first_of_day(), at.1)).await;
+        }
         let routes = state.routes(objects, plan.route_version).await?;
         let inputs = plan::inputs(&state.chain, &routes, at, Some(&seal), &plan.quarantine);
         if plans::nodes_digest(&inputs.nodes.iter().map(|(node, _)| *node).collect::<Vec<_>>()) != plan.nodes_digest {
@@ -137,7 +151,7 @@ impl Control {
                 };
                 let reason = match step {
                     Step::Build(reason) => reason,
-                    Step::Inherit | Step::Satisfied => tailors_format::doc::PlanReason::Seal,
+                    Step::Inherit | Step::Satisfied => PlanReason::Seal,
                 };
                 let inputs = plan::inputs(&state.chain, &routes, at, Some(seal), plan::quarantine(&rec.decided));
                 let plan = plan::plan(at, seal, &rec.decided, &inputs, reason, routes.version);
@@ -335,7 +349,7 @@ impl Control {
     }
 
     /// Counts a failure that may pass; the last one parks the job for a while.
-    fn retry_later(&self, state: &mut State, at: (Window, ShardId), why: String) -> Result<(), ControlError> {
+    pub(crate) fn retry_later(&self, state: &mut State, at: (Window, ShardId), why: String) -> Result<(), ControlError> {
         let settings = &self.deps().settings;
         let now_ms = self.deps().clock.now_ms();
         tracing::warn!(window = %at.0, shard = %at.1, why, "an attempt at a build failed");
@@ -350,7 +364,7 @@ impl Control {
     }
 
     /// Stops trying; other shards and windows go on.
-    fn park(&self, state: &mut State, at: (Window, ShardId), why: String, again_ms: Option<i64>) -> Result<(), ControlError> {
+    pub(crate) fn park(&self, state: &mut State, at: (Window, ShardId), why: String, again_ms: Option<i64>) -> Result<(), ControlError> {
         tracing::error!(window = %at.0, shard = %at.1, why, "a build is parked");
         metrics::counter!("tailors_control_parked_total").increment(1);
         if let Some(rec) = state.windows.get_mut(&at.0).and_then(|rec| rec.shards.get_mut(&at.1)) {
@@ -385,7 +399,7 @@ impl Control {
 }
 
 /// Whether a job may be tried now.
-fn may_try(job: &Job, now_ms: i64) -> bool {
+pub(crate) fn may_try(job: &Job, now_ms: i64) -> bool {
     let parked = job.parked.as_ref().is_some_and(|parked| parked.again_ms.is_none_or(|again| now_ms < again));
     !parked && now_ms >= job.not_before_ms
 }
@@ -413,13 +427,13 @@ fn done_mark(state: &State, window: Window, seal: &SealDoc, below: &Below) -> Op
 }
 
 /// The publisher's check: a generation stands on a higher seal than its base, or its plan says why not.
-fn check_order(state: &State, (window, shard): (Window, ShardId), plan: &PlanDoc) -> Result<(), ControlError> {
+pub(crate) fn check_order(state: &State, (window, shard): (Window, ShardId), plan: &PlanDoc) -> Result<(), ControlError> {
     let decided = state.windows.get(&window).and_then(|rec| rec.shards.get(&shard)).map_or(&[][..], |known| &known.decided);
     match plan::base(decided) {
         Some(base) if base.g != plan.base_g => {
             Err(ControlError::Bug(format!("plan {} has base {}, which is {}", plan.g, plan.base_g, base.g)))
         }
-        Some(base) if plan.k < base.k || plan.k == base.k && plan.reason == tailors_format::doc::PlanReason::Seal => {
+        Some(base) if plan.k < base.k || plan.k == base.k && plan.reason == PlanReason::Seal => {
             Err(ControlError::Bug(format!("plan {} stands on seal {}, its base on {}", plan.g, plan.k, base.k)))
         }
         _ => Ok(()),

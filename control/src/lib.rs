@@ -6,7 +6,9 @@
 //! deletion. All of it holds with several controls at once: every decision is a put-if-absent, the loser adopts the winner's. Killed here:
 //! documents are the state; the next start reads them and goes on, files of an unfinished attempt are orphans.
 
+mod compact;
 mod control;
+mod day;
 mod dirty;
 mod error;
 mod gc;
@@ -22,9 +24,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use compact::{CompactOutcome, CompactedShard};
 pub use control::{Control, ControlDeps};
 pub use error::ControlError;
 pub use hand::{BuildOutcome, BuiltShard, SealOutcome};
-pub use job::{BuildJob, JobError, RunBuild};
+pub use job::{BuildJob, DayJob, JobError, RunBuild, RunDay};
 pub use settings::Settings;
 pub use status::{SealStatus, Status, WindowState, WindowStatus};

@@ -196,6 +196,22 @@ pub(crate) fn plan(
         points_expected: inputs.points,
         quarantine: quarantine(decided).to_vec(),
         encoder: ENCODER_VERSION,
+        day: Vec::new(),
+    }
+}
+
+/// The plan of a day generation: the base's points under its k, in a file made of `inputs`; `of_base` is the base's own plan.
+pub(crate) fn day_plan(of_base: PlanDoc, base: &ManifestDoc, g: u32, inputs: &[(i64, u32)]) -> PlanDoc {
+    PlanDoc {
+        g,
+        k: base.k,
+        base_g: base.g,
+        reason: PlanReason::Day,
+        route_version: base.route_version,
+        quarantine: base.quarantined.clone(),
+        encoder: ENCODER_VERSION,
+        day: inputs.to_vec(),
+        ..of_base
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Settings {
     pub delivery_timeout_s: u64,
     /// Time for readers before files of a superseded generation go, seconds; 2 h.
     pub reader_grace_s: u64,
+    /// Time after the last publication of a day's windows before they are put into one file, seconds; doubles with each time it was done before, up
+    /// to a day; 3,600; `0` = never.
+    pub day_after_s: u64,
     /// Failed attempts after which a job is parked; 3.
     pub attempts_max: u32,
     /// Wait before the second attempt, milliseconds; doubles.
@@ -46,6 +49,7 @@ impl Default for Settings {
             clock_error_s: 60,
             delivery_timeout_s: 120,
             reader_grace_s: 2 * 3_600,
+            day_after_s: 3_600,
             attempts_max: 3,
             backoff_min_ms: 1_000,
             parked_retry_s: 60,

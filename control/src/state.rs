@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tailors_format::doc::{DoneDoc, ManifestDoc, PlanDoc, SealDoc, SealKind};
+use tailors_format::doc::{DoneDoc, ManifestDoc, ManifestKind, PlanDoc, SealDoc, SealKind};
 use tailors_format::key;
 use tailors_model::{RouteTable, ShardId, Window};
 use tailors_store::chain::ChainView;
 use tailors_store::feed::FeedView;
 use tailors_store::{Objects, StoreError, manifests, plans, registry, routes, seals};
 
+use crate::day::DayRec;
 use crate::plan::{self, Below};
 use crate::seal::{NewPoints, new_points};
 
@@ -34,6 +35,11 @@ pub(crate) struct State {
     pub(crate) chain_version: u64,
     pub(crate) attempts: u64,
     pub(crate) swept_ms: Option<i64>,
+    /// Days of shards with window files whose time to be put into one file is known.
+    pub(crate) days: BTreeMap<(Window, ShardId), DayRec>,
+    pub(crate) days_looked_ms: Option<i64>,
+    /// Days of shards with files that perhaps nobody names.
+    pub(crate) day_sweeps: BTreeSet<(Window, ShardId)>,
     /// Every record received before this was in the chain at the last look, Unix milliseconds: quiet times are counted up to here, since what
     /// came after it may still lie in the log.
     pub(crate) captured_to_ms: i64,
@@ -325,6 +331,16 @@ impl State {
         Ok(())
     }
 
+    /// Reads what others decided of a shard since the last look, unless its job runs.
+    pub(crate) async fn read_on_shard(&mut self, objects: &Objects, window: Window, shard: ShardId) -> Result<(), StoreError> {
+        let Some(rec) = self.windows.get_mut(&window) else { return Ok(()) };
+        let Some(known) = rec.shards.get_mut(&shard).filter(|known| !known.job.running) else { return Ok(()) };
+        if known.read_on(objects, (window, shard)).await? {
+            rec.settled = false;
+        }
+        Ok(())
+    }
+
     /// Reads on in the seals and generations of the next few windows, so that what another control decided is seen though nothing is due here.
     pub(crate) async fn reread_some(&mut self, objects: &Objects, count: usize) -> Result<(), StoreError> {
         let after = self.reread.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
@@ -341,6 +357,11 @@ impl State {
             }
             for (shard, known) in &mut rec.shards {
                 if !known.job.running && known.read_on(objects, (window, *shard)).await? {
+                    rec.settled = false;
+                }
+                // A generation at the k of its base leaves the done mark as it is, so a process that died before the feed entry left a settled window.
+                let published = known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
+                if published.into_iter().any(|manifest| !self.feed.holds(*shard, window, manifest.g)) {
                     rec.settled = false;
                 }
             }

@@ -6,6 +6,7 @@ use tailors_format::doc::{ManifestFile, SealKind};
 use tailors_model::{ShardId, Window};
 use tailors_store::routes;
 
+use crate::day;
 use crate::plan::{self, ShardInput, Step};
 use crate::seal::new_points;
 use crate::state::State;
@@ -66,8 +67,11 @@ pub struct WindowStatus {
     pub corrupt: u64,
     /// Latest point, Unix milliseconds; null without one.
     pub max_timestamp_ms: Option<i64>,
-    /// Bytes of the files of the current manifest.
+    /// Bytes of the files of the current manifest; of a day's file its part by points.
     pub bytes: u64,
+    /// Whether its points lie in a day's file.
+    #[serde(default)]
+    pub in_day_file: bool,
     /// `bytes / points`; null without points.
     pub bytes_per_point: Option<f64>,
     /// Where it stands.
@@ -88,12 +92,17 @@ impl Control {
         let captured_to_ms = self.captured_to_ms(&state, now_ms).await?;
         let table = Arc::new(routes::newest(&self.deps().objects).await?);
         let mut windows = Vec::new();
+        // All settled ones first: the windows of a day share its file.
         for window in state.chain.windows() {
             state.update_facts(window);
+            for shard in settled_shards(&state, window).unwrap_or_default() {
+                state.load_shard(&self.deps().objects, window, shard).await?;
+            }
+        }
+        for window in state.chain.windows() {
             if let Some(shards) = settled_shards(&state, window) {
                 // Its nodes may be forgotten, and nothing of it is open.
                 for shard in shards {
-                    state.load_shard(&self.deps().objects, window, shard).await?;
                     windows.extend(row(&state, (window, shard), WindowState::Built, 0));
                 }
                 continue;
@@ -141,7 +150,7 @@ fn row(state: &State, at: (Window, ShardId), word: WindowState, lag_s: i64) -> O
     let known = rec.shards.get(&at.1)?;
     let base = plan::base(&known.decided);
     let counts = base.map(|base| base.counts).unwrap_or_default();
-    let bytes = base.map_or(0, |base| base.files.iter().map(|file| share(file, at.0)).sum());
+    let bytes = base.map_or(0, |base| base.files.iter().map(|file| share(state, at, file)).sum());
     Some(WindowStatus {
         window: rfc3339(at.0.start_ms()),
         shard: at.1,
@@ -153,16 +162,21 @@ fn row(state: &State, at: (Window, ShardId), word: WindowState, lag_s: i64) -> O
         corrupt: counts.corrupt,
         max_timestamp_ms: base.and_then(|base| base.max_timestamp_ms),
         bytes,
+        in_day_file: base.is_some_and(day::is_day_generation),
         bytes_per_point: (counts.written > 0).then(|| bytes as f64 / counts.written as f64),
         state: word,
         lag_s,
     })
 }
 
-/// Bytes of a file that are this window's: a day file's are shared out evenly over its windows until it says more.
-fn share(file: &ManifestFile, window: Window) -> u64 {
-    let windows = u64::try_from((file.to_ms - file.from_ms) / (window.end_ms() - window.start_ms())).unwrap_or(1).max(1);
-    file.bytes / windows
+/// Bytes of a file that are this window's: a day file's are shared out by points over the windows that name it.
+fn share(state: &State, (window, shard): (Window, ShardId), file: &ManifestFile) -> u64 {
+    let points: u64 = day::shard_recs(state, window.first_of_day(), shard)
+        .filter_map(|(_, rec)| rec.decided.iter().rev().flat_map(|manifest| &manifest.files).find(|other| other.key == file.key))
+        .map(|other| other.points)
+        .sum();
+    let share = u128::from(file.bytes) * u128::from(file.points) / u128::from(points.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 fn state_of(state: &State, at: (Window, ShardId), sealed: Option<&ShardInput>) -> Option<WindowState> {

@@ -93,7 +93,7 @@ pub(crate) fn window_at(time_ms: i64) -> Result<Window, Failure> {
 /// What a command says of a control error.
 pub(crate) fn control_failure(error: &ControlError) -> Failure {
     match error {
-        ControlError::NoSeal { .. } | ControlError::Parked { .. } => Failure::no(error.to_string()),
+        ControlError::NoSeal { .. } | ControlError::Parked { .. } | ControlError::DayOpen { .. } => Failure::no(error.to_string()),
         ControlError::Store(StoreError::Fatal(_)) => Failure { message: error.to_string(), exit: crate::exit::Exit::Fsync },
         other => Failure::unavailable(other.to_string()),
     }

@@ -45,6 +45,18 @@ pub(crate) enum Command {
         #[arg(long)]
         shard: Option<String>,
     },
+    /// Puts the six windows of a day into one file by hand; `up` does it by itself an hour after the last of them was built.
+    #[command(after_help = "Example: tailors compact --day 2026-11-20 --data ./data")]
+    Compact {
+        /// The day (UTC), e.g. 2026-11-20.
+        #[arg(long)]
+        day: String,
+        /// One shard, e.g. mod-0064-0001; all of them without.
+        #[arg(long)]
+        shard: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Asks in PromQL; shows a table and a small chart.
     #[command(after_help = "Example: tailors query 'sum by (cpu) (rate(system_cpu_user[1m]))' --start -1h --end now --step 10s")]
     Query(Query),

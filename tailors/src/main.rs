@@ -56,6 +56,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Import(import) => cmd::import_command(import).await,
         Command::Seal(window) => cmd::window::seal(window).await,
         Command::Build { window, shard } => cmd::window::build(window, shard).await,
+        Command::Compact { day, shard, target } => cmd::window::compact(&day, shard, target).await,
         Command::Query(query) => cmd::query::run(query).await,
         Command::Status { target, json } => cmd::status::run(target, json).await,
         Command::Inspect { file, metric, json } => cmd::inspect::run(&file, metric.as_deref(), json),

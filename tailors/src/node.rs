@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use futures::FutureExt;
-use tailors_build::{BuildDeps, BuildError};
+use tailors_build::{BuildDeps, BuildError, DayOrder};
 use tailors_capture::{CaptureDeps, Flushing};
-use tailors_control::{BuildJob, Control, ControlDeps, JobError, RunBuild};
-use tailors_format::doc::{JobDoc, ManifestDoc};
+use tailors_control::{BuildJob, Control, ControlDeps, DayJob, JobError, RunBuild, RunDay};
+use tailors_format::doc::{JobDoc, ManifestDoc, ManifestFile};
 use tailors_model::{Clock, Window};
 use tailors_query::{ChunkSource, SourceSettings};
 use tailors_store::catalog::Catalog;
@@ -95,6 +95,8 @@ impl Node {
         let log = open_log(dir, &settings, epoch, &clock, &objects, &writer).await?;
         let (flush_to, _) = watch::channel(BTreeMap::new());
         let (windows_with_points, _) = watch::channel(BTreeSet::new());
+        let memory: Arc<dyn MemoryPool> =
+            Arc::new(FairSpillPool::new(usize::try_from(settings.build.memory_bytes_max).unwrap_or(usize::MAX)));
         let control = Control::new(ControlDeps {
             log: log.clone(),
             objects: objects.clone(),
@@ -102,7 +104,8 @@ impl Node {
             store_clock,
             settings: settings.control(),
             writer: writer.clone(),
-            run_build: builder(&objects, &clock, &settings, dir.spill(), &writer),
+            run_build: builder(&objects, &clock, &settings, dir.spill(), &writer, &memory),
+            run_day: day_maker(&objects, &clock, &settings, dir.spill(), &memory),
             flush_to: flush_to.clone(),
             windows_with_points: windows_with_points.clone(),
         });
@@ -203,9 +206,16 @@ async fn open_log(
 }
 
 /// How control has a job run: the build stage in this process, on the builds' share of the memory.
-fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, spill: PathBuf, writer: &str) -> RunBuild {
-    let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(usize::try_from(settings.build.memory_bytes_max).unwrap_or(usize::MAX)));
+fn builder(
+    objects: &Objects,
+    clock: &Arc<dyn Clock>,
+    settings: &Settings,
+    spill: PathBuf,
+    writer: &str,
+    memory: &Arc<dyn MemoryPool>,
+) -> RunBuild {
     let (objects, clock, settings, writer) = (objects.clone(), clock.clone(), settings.build.stage(spill), writer.to_owned());
+    let memory = memory.clone();
     Arc::new(move |job: BuildJob| {
         let deps = BuildDeps {
             objects: objects.clone(),
@@ -220,12 +230,7 @@ fn builder(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, spill
 }
 
 async fn run_job(job: BuildJob, deps: BuildDeps, settings: &tailors_build::Settings) -> Result<(ManifestDoc, JobDoc), JobError> {
-    let output =
-        tailors_build::run(&job.plan, &job.nodes, &job.routes, deps, settings, &job.attempt).await.map_err(|error| match error {
-            BuildError::Input { segment, why } => JobError::Input { segment, why },
-            BuildError::Bug(why) | BuildError::Collision(why) => JobError::Bug(why),
-            other => JobError::Retry(other.to_string()),
-        })?;
+    let output = tailors_build::run(&job.plan, &job.nodes, &job.routes, deps, settings, &job.attempt).await.map_err(job_error)?;
     let history = JobDoc {
         started_ms: output.started_ms,
         ended_ms: output.ended_ms,
@@ -235,4 +240,43 @@ async fn run_job(job: BuildJob, deps: BuildDeps, settings: &tailors_build::Setti
         memory_peak_bytes: output.memory_peak_bytes,
     };
     Ok((output.manifest, history))
+}
+
+fn job_error(error: BuildError) -> JobError {
+    match error {
+        BuildError::Input { segment, why } => JobError::Input { segment, why },
+        BuildError::Bug(why) | BuildError::Collision(why) => JobError::Bug(why),
+        other => JobError::Retry(other.to_string()),
+    }
+}
+
+/// How control has a day's file made: in this process, on the same memory as builds.
+fn day_maker(objects: &Objects, clock: &Arc<dyn Clock>, settings: &Settings, spill: PathBuf, memory: &Arc<dyn MemoryPool>) -> RunDay {
+    let (objects, clock, memory, settings) = (objects.clone(), clock.clone(), memory.clone(), settings.build.stage(spill));
+    Arc::new(move |job: DayJob| {
+        let (objects, clock, memory, settings) = (objects.clone(), clock.clone(), memory.clone(), settings.clone());
+        async move { run_day_job(job, &objects, &memory, &clock, &settings).await }.boxed()
+    })
+}
+
+async fn run_day_job(
+    job: DayJob,
+    objects: &Objects,
+    memory: &Arc<dyn MemoryPool>,
+    clock: &Arc<dyn Clock>,
+    settings: &tailors_build::Settings,
+) -> Result<(Vec<Vec<ManifestFile>>, JobDoc), JobError> {
+    let targets = job.targets.iter().map(|plan| Window::starting_at_s(plan.window).ok_or(plan.window));
+    let targets = targets.collect::<Result<Vec<Window>, i64>>().map_err(|window| JobError::Bug(format!("{window} is no window")))?;
+    let order = DayOrder { shard: job.shard, day: job.day, inputs: job.inputs, targets, made: job.made, attempt: job.attempt };
+    let output = tailors_build::run_day(&order, objects, memory, clock, settings).await.map_err(job_error)?;
+    let history = JobDoc {
+        started_ms: output.started_ms,
+        ended_ms: output.ended_ms,
+        outcome: "built".to_owned(),
+        raw_bytes_read: output.bytes_read,
+        stages_us: output.stages_us,
+        memory_peak_bytes: output.memory_peak_bytes,
+    };
+    Ok((output.files, history))
 }

@@ -70,6 +70,17 @@ pub fn chunks(shard: ShardId, window: Window, g: u32) -> String {
     format!("{}/{rest}/", h4(&rest))
 }
 
+/// File number `file` of an attempt at a day's file; `day` is the day's first window.
+pub fn day_chunk(shard: ShardId, day: Window, attempt: &str, file: u32) -> String {
+    format!("{}{attempt}/{file:04}.tchk", day_chunks(shard, day))
+}
+
+/// Prefix of all attempts at a day's file.
+pub fn day_chunks(shard: ShardId, day: Window) -> String {
+    let rest = format!("day/v1/{shard}/{day}");
+    format!("{}/{rest}/", h4(&rest))
+}
+
 /// Manifest of generation g.
 pub fn manifest(shard: ShardId, window: Window, g: u32) -> String {
     format!("{}{g:06}", manifests(shard, window))
@@ -150,6 +161,7 @@ mod tests {
             seal(window, 1),
             plan(shard, window, 1),
             chunk(shard, window, 1, "a1", 0),
+            day_chunk(shard, window, "a1", 0),
             manifest(shard, window, 1),
             done(window, 1),
             feed(1),
@@ -167,6 +179,7 @@ mod tests {
         }
         assert_eq!(manifest(shard, window, 3), "man/v1/mod-0064-0001/1795132800/000003");
         assert!(chunk(shard, window, 1, "a1", 0).starts_with(&chunks(shard, window, 1)));
+        assert!(day_chunk(shard, window, "a1", 0).starts_with(&day_chunks(shard, window)));
         assert_eq!(last_number(&node(1, 2, 3)), Some(3));
     }
 }

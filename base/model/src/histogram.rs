@@ -5,6 +5,7 @@
 //! and counts are kept as sent, bit for bit: empty buckets and spans of length 0 are not tidied away.
 
 use crate::sketch::{Malformed, MergeError, merge_sorted};
+use std::hash::{Hash, Hasher};
 
 /// Schema of custom buckets.
 pub const SCHEMA_CUSTOM: i32 = -53;
@@ -281,6 +282,23 @@ impl PartialEq for HistogramCounts {
 impl PartialEq for NativeHistogram {
     fn eq(&self, other: &Self) -> bool {
         self.sum.to_bits() == other.sum.to_bits() && self.hint == other.hint && self.layout == other.layout && self.counts == other.counts
+    }
+}
+
+impl Eq for NativeHistogram {}
+
+impl Hash for NativeHistogram {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let BucketLayout { schema, zero_threshold, positive, negative, bounds } = &self.layout;
+        (self.sum.to_bits(), self.hint, schema, zero_threshold.to_bits(), positive, negative).hash(state);
+        bits(bounds).for_each(|bits| bits.hash(state));
+        match &self.counts {
+            HistogramCounts::Integers(own) => (0u8, own.count, own.zero, &own.positive, &own.negative).hash(state),
+            HistogramCounts::Doubles(own) => {
+                (1u8, own.count.to_bits(), own.zero.to_bits()).hash(state);
+                bits(&own.positive).chain(bits(&own.negative)).for_each(|bits| bits.hash(state));
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! bit, even where they disagree with the bins.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 /// What can't be a sketch or histogram, e.g. bins out of order: a bug of who made it, or damage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -120,6 +121,14 @@ impl PartialEq for Sketch {
     fn eq(&self, other: &Self) -> bool {
         let doubles = |own: &Self| [own.sum, own.min, own.max, own.avg].map(f64::to_bits);
         self.bins == other.bins && self.count == other.count && doubles(self) == doubles(other)
+    }
+}
+
+impl Eq for Sketch {}
+
+impl Hash for Sketch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.bins, self.count, [self.sum, self.min, self.max, self.avg].map(f64::to_bits)).hash(state);
     }
 }
 

@@ -6,6 +6,10 @@ use std::fmt;
 pub const WINDOW_MS: i64 = 14_400_000;
 /// Length of a window in seconds.
 pub const WINDOW_S: i64 = WINDOW_MS / 1_000;
+/// Windows of a day (UTC).
+pub const DAY_WINDOWS: usize = 6;
+/// Length of a day in milliseconds.
+pub const DAY_MS: i64 = DAY_WINDOWS as i64 * WINDOW_MS;
 
 /// A window, named by its start in Unix seconds (a multiple of 14,400).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,6 +46,17 @@ impl Window {
         Self(self.0 + WINDOW_S)
     }
 
+    /// First window of the day (UTC) that this one lies in.
+    pub const fn first_of_day(self) -> Self {
+        Self::of_ms(self.start_ms().div_euclid(DAY_MS) * DAY_MS)
+    }
+
+    /// The windows of the day that this one lies in, in order.
+    pub fn day(self) -> [Self; DAY_WINDOWS] {
+        let first = self.first_of_day();
+        std::array::from_fn(|number| Self(first.0 + number as i64 * WINDOW_S))
+    }
+
     /// Milliseconds from the start of this window; `None` when the time lies outside.
     pub fn offset_of(self, time_ms: i64) -> Option<u32> {
         u32::try_from(time_ms - self.start_ms()).ok().filter(|offset| i64::from(*offset) < WINDOW_MS)
@@ -75,5 +90,13 @@ mod tests {
         assert_eq!(window.offset_of(WINDOW_MS - 1), None);
         assert_eq!(Window::of_ms(-1).start_ms(), -WINDOW_MS);
         assert_eq!(Window::starting_at_s(7), None);
+    }
+
+    #[test]
+    fn a_day_has_six_windows() {
+        let day = Window::of_ms(-1).day();
+        assert_eq!((day[0].start_ms(), day[5].end_ms()), (-DAY_MS, 0));
+        assert!(day.iter().all(|window| window.first_of_day() == day[0]));
+        assert_eq!(Window::of_ms(0).first_of_day().start_s(), 0);
     }
 }

@@ -410,6 +410,7 @@ async fn generations_are_decided_once() {
         points_expected: 7,
         quarantine: vec![],
         encoder: 1,
+        day: Vec::new(),
     };
     assert_eq!(plan.nodes_digest, plans::nodes_digest(&[(1, 0, 0), (1, 0, 5)]));
     assert_eq!(plans::put_plan(&objects, &plan).await, Ok(PutDoc::Created));

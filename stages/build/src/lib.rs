@@ -8,6 +8,7 @@
 
 pub mod buckets;
 mod census;
+pub mod day;
 mod encode;
 pub mod error;
 mod inputs;
@@ -21,6 +22,7 @@ mod runs;
 pub mod settings;
 mod tally;
 
+pub use day::{DayOrder, DayOutput, run_day};
 pub use error::BuildError;
 pub use run::{BuildDeps, BuildOutput, run};
 pub use settings::Settings;

@@ -294,7 +294,7 @@ fn verify(shard: ShardId, key: &str, made: &Bytes, stored: &Bytes, points: u64) 
     Ok(manifests::file_hash(stored))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BuildError> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BuildError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| BuildError::Bug(error.to_string()))
 }
 
@@ -325,20 +325,20 @@ fn plan_error(error: DataFusionError) -> BuildError {
 }
 
 /// Where the time went.
-struct Timer {
+pub(crate) struct Timer {
     clock: Arc<dyn Clock>,
     last_us: i64,
-    stages_us: BTreeMap<String, u64>,
+    pub(crate) stages_us: BTreeMap<String, u64>,
 }
 
 impl Timer {
-    fn start(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn start(clock: Arc<dyn Clock>) -> Self {
         let last_us = clock.now_us();
         Self { clock, last_us, stages_us: BTreeMap::new() }
     }
 
     /// What passed since the last lap was this stage's.
-    fn lap(&mut self, stage: &str) {
+    pub(crate) fn lap(&mut self, stage: &str) {
         let now_us = self.clock.now_us();
         // A clock may go back.
         *self.stages_us.entry(stage.to_owned()).or_default() += u64::try_from(now_us - self.last_us).unwrap_or(0);

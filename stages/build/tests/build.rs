@@ -164,6 +164,7 @@ async fn case(payloads: &[TestPayload]) -> Case {
         points_expected: payloads.iter().map(TestPayload::points).sum(),
         quarantine: Vec::new(),
         encoder: ENCODER_VERSION,
+        day: Vec::new(),
     };
     Case { objects, nodes, plan, routes: RouteTable::initial(64), raw_bytes }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn run(target: Target, json: bool) -> Result<(), Failure> {
     let status: Status = serde_json::from_value(answer).map_err(|error| Failure::unavailable(error.to_string()))?;
     say!("captured to {}", rfc3339(status.captured_to_ms));
     say!(
-        "{:<22}{:<16}{:<16}{:>4}{:>14}{:>12}{:>9}{:>9}{:>9}{:>8}  {:<10}max timestamp",
+        "{:<22}{:<16}{:<16}{:>4}{:>14}{:>12}{:>9}{:>9}{:>9}  {:<8}{:>6}  {:<10}max timestamp",
         "window",
         "shard",
         "seal",
@@ -36,6 +36,7 @@ pub(crate) async fn run(target: Target, json: bool) -> Result<(), Failure> {
         "late",
         "corrupt",
         "B/point",
+        "file",
         "lag s",
         "state"
     );
@@ -44,8 +45,13 @@ pub(crate) async fn run(target: Target, json: bool) -> Result<(), Failure> {
         let generation = row.generation.map_or_else(|| "-".to_owned(), |g| g.to_string());
         let size = row.bytes_per_point.map_or_else(|| "-".to_owned(), |size| format!("{size:.3}"));
         let state = json!(row.state);
+        let file = match (row.generation, row.in_day_file) {
+            (None, _) => "-",
+            (Some(_), true) => "day",
+            (Some(_), false) => "window",
+        };
         say!(
-            "{:<22}{:<16}{seal:<16}{generation:>4}{:>14}{:>12}{:>9}{:>9}{size:>9}{:>8}  {:<10}{}",
+            "{:<22}{:<16}{seal:<16}{generation:>4}{:>14}{:>12}{:>9}{:>9}{size:>9}  {file:<8}{:>6}  {:<10}{}",
             row.window,
             row.shard.to_string(),
             row.points,

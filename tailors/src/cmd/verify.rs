@@ -214,7 +214,9 @@ async fn read_file(
     let index = ChunkIndex::parse(shard, &tail, file.bytes).map_err(damaged)?;
     let mut wanted: BTreeMap<u32, (Option<u32>, u32)> = BTreeMap::new();
     for metric in index.metrics().iter().filter(|metric| metric.org == org && truth.metrics.contains(metric.metric.as_ref())) {
-        for series in metric.series.clone() {
+        // Of a day's file only this window counts.
+        let is_inside = |series: &u32| index.points_between(*series, window.start_ms(), window.end_ms()) > 0;
+        for series in metric.series.clone().filter(is_inside) {
             // A truth file holds doubles.
             if index.kind(series).map_err(damaged)? != ValueKind::Doubles {
                 continue;

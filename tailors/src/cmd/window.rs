@@ -1,11 +1,11 @@
-//! `tailors seal` and `tailors build`.
+//! `tailors seal`, `tailors build` and `tailors compact`.
 
 use serde_json::{Value, json};
 use tailors_model::ShardId;
 
 use super::{Roles, Side, now_ms, side};
 use crate::admin;
-use crate::cli::WindowArgs;
+use crate::cli::{Target, WindowArgs};
 use crate::exit::Failure;
 use crate::out::say;
 use crate::time::parse_ms;
@@ -26,10 +26,7 @@ pub(crate) async fn seal(args: WindowArgs) -> Result<(), Failure> {
 
 pub(crate) async fn build(args: WindowArgs, shard: Option<String>) -> Result<(), Failure> {
     let window = window_of(&args)?;
-    let shard: Option<ShardId> = shard
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(|error: tailors_model::shard::ShardNameError| Failure::usage(error.to_string()))?;
+    let shard = shard_of(shard)?;
     let outcome = match side(&args.target, Roles::All, |client| &client.admin_key).await? {
         Side::Server(client) => client.post_json("/api/admin/v1/build", &json!({"window_ms": window.start_ms(), "shard": shard})).await?,
         Side::Own(own) => {
@@ -40,6 +37,27 @@ pub(crate) async fn build(args: WindowArgs, shard: Option<String>) -> Result<(),
     };
     say(&outcome);
     Ok(())
+}
+
+pub(crate) async fn compact(day: &str, shard: Option<String>, target: Target) -> Result<(), Failure> {
+    let no_day = |_| Failure::usage(format!("`{day}` is no day; write it as 2026-11-20 (UTC)"));
+    let day = parse_ms(&format!("{day}T00:00:00Z"), 0).map_err(no_day).and_then(admin::window_at)?;
+    let shard = shard_of(shard)?;
+    let outcome = match side(&target, Roles::All, |client| &client.admin_key).await? {
+        Side::Server(client) => client.post_json("/api/admin/v1/compact", &json!({"day_ms": day.start_ms(), "shard": shard})).await?,
+        Side::Own(own) => {
+            let outcome = own.node.control.compact_day(day, shard).await;
+            own.stop().await;
+            json!(outcome.map_err(|error| admin::control_failure(&error))?)
+        }
+    };
+    say(&outcome);
+    Ok(())
+}
+
+fn shard_of(shard: Option<String>) -> Result<Option<ShardId>, Failure> {
+    let shard = shard.map(|text| text.parse()).transpose();
+    shard.map_err(|error: tailors_model::shard::ShardNameError| Failure::usage(error.to_string()))
 }
 
 fn window_of(args: &WindowArgs) -> Result<tailors_model::Window, Failure> {

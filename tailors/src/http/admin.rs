@@ -1,4 +1,4 @@
-//! `/api/admin/v1/{keys, seal, build, flush, status, jobs}`: all that the commands do, for whoever holds an admin key.
+//! `/api/admin/v1/{keys, seal, build, compact, flush, status, jobs}`: all that the commands do, for whoever holds an admin key.
 
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/api/admin/v1/keys/{id}", axum::routing::delete(revoke_key))
         .route("/api/admin/v1/seal", post(seal))
         .route("/api/admin/v1/build", post(build))
+        .route("/api/admin/v1/compact", post(compact))
         .route("/api/admin/v1/flush", post(flush))
         .route("/api/admin/v1/status", get(status))
         .route("/api/admin/v1/jobs", get(jobs))
@@ -100,6 +101,23 @@ async fn seal(State(node): State<Arc<Node>>, Asked(request): Asked<WindowRequest
 
 async fn build(State(node): State<Arc<Node>>, Asked(request): Asked<WindowRequest>) -> Result<Json<Value>, Reply> {
     reply(node.control.build_window(request.window()?, request.shard).await?)
+}
+
+/// A day, and perhaps a shard.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DayRequest {
+    /// Start, Unix milliseconds.
+    day_ms: i64,
+    shard: Option<ShardId>,
+}
+
+async fn compact(State(node): State<Arc<Node>>, Asked(request): Asked<DayRequest>) -> Result<Json<Value>, Reply> {
+    let window = admin::window_at(request.day_ms)?;
+    if window.first_of_day() != window {
+        return Err(Failure::usage("a day starts at 00:00 UTC").into());
+    }
+    reply(node.control.compact_day(window, request.shard).await?)
 }
 
 async fn flush(State(node): State<Arc<Node>>) -> Result<Json<Value>, Reply> {

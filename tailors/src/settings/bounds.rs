@@ -77,7 +77,7 @@ fn capture(set: &tailors_capture::Settings) -> [Bound; 7] {
     ]
 }
 
-fn control(set: &tailors_control::Settings) -> [Bound; 10] {
+fn control(set: &tailors_control::Settings) -> [Bound; 11] {
     [
         at("control.quiet_min_s", set.quiet_min_s, 1, 86_400),
         at("control.build_concurrency", set.build_concurrency as u64, 1, 2),
@@ -85,6 +85,7 @@ fn control(set: &tailors_control::Settings) -> [Bound; 10] {
         at("control.close_after_s", set.close_after_s, 4 * 3_600, 30 * 86_400),
         at("control.clock_error_s", set.clock_error_s, 0, 3_600),
         at("control.delivery_timeout_s", set.delivery_timeout_s, 1, 86_400),
+        at("control.day_after_s", set.day_after_s, 0, 30 * 86_400),
         at("control.attempts_max", u64::from(set.attempts_max), 1, 1_000),
         at("control.backoff_min_ms", set.backoff_min_ms, 1, 3_600_000),
         at("control.corrupt_payloads_per_million", set.corrupt_payloads_per_million, 0, 1_000_000),

@@ -130,7 +130,15 @@ fn few_bytes_do_not_stand_for_much_memory() {
     let one_time = [count_of(1), equal(1, 1), equal(0, 1), equal(0, 1), equal(0, 1)].concat();
     let points = |points: u64| [count_of(1), equal(1, 1), equal(0, 1), equal(1, 1), equal(points - 1, 1)].concat();
     let series = |series: u64| {
-        [count_of(series), equal(0, series).repeat(2), count_of(2), column([0, series].into_iter()), equal(0, series).repeat(2), count_of(0)].concat()
+        [
+            count_of(series),
+            equal(0, series).repeat(2),
+            count_of(2),
+            column([0, series].into_iter()),
+            equal(0, series).repeat(2),
+            count_of(0),
+        ]
+        .concat()
     };
     let few = 1 << 22;
     let metas = |prefix: u64| {

@@ -95,7 +95,7 @@ fn noise(seed: u64) -> u64 {
 }
 
 /// Of latencies of about 20 ms, log-normal with sigma 0.5, as the agent makes it of so many samples.
-fn latencies(seed: u64, samples: u64) -> Sketch {
+pub(super) fn latencies(seed: u64, samples: u64) -> Sketch {
     let (mut sum, mut min, mut max) = (0.0, f64::INFINITY, 0f64);
     let key = |value: f64| (value.ln() / 1.015_625f64.ln()).round_ties_even() as i32 + 1338;
     let keys: Vec<(i32, u64)> = (0..samples)
@@ -111,7 +111,7 @@ fn latencies(seed: u64, samples: u64) -> Sketch {
 }
 
 /// A cumulative histogram of requests, schema 3: at each step some more per bucket.
-fn cumulative(seed: u64, n: u64) -> Vec<NativeHistogram> {
+pub(super) fn cumulative(seed: u64, n: u64) -> Vec<NativeHistogram> {
     let mut positive = vec![0u64; 24];
     let histogram = |i: u64| {
         for (at, count) in positive.iter_mut().enumerate() {

@@ -70,6 +70,17 @@ pub struct EncodedBucket {
 }
 
 impl EncodedBucket {
+    /// From parts that belong together.
+    pub(super) fn of_parts(
+        (org, metric, meta): (OrgId, Bytes, MetricMeta),
+        series: Vec<BucketSeries>,
+        times: Vec<TimeColumn>,
+        chunks: Vec<Chunk>,
+        points: u64,
+    ) -> Self {
+        Self { org, metric, meta, series, times, chunks, points }
+    }
+
     /// Points in it.
     pub fn points(&self) -> u64 {
         self.points

@@ -15,6 +15,8 @@ mod assemble;
 mod coder;
 mod column;
 mod component;
+mod copy;
+mod day;
 mod decode;
 mod distribution;
 mod encode;
@@ -31,6 +33,7 @@ mod report;
 mod select;
 mod sketch;
 mod summary;
+mod tally;
 mod times;
 mod value;
 mod values;
@@ -42,12 +45,15 @@ pub(crate) const VERSION: (u16, u16) = (layout::MAJOR, layout::MINOR);
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod day_tests;
+#[cfg(test)]
 mod distribution_tests;
 #[cfg(test)]
 mod tests;
 
 pub use aggregate::{Aggregate, EachSteps, Steps};
 pub use assemble::{ChunkFile, assemble};
+pub use day::{DAY_COPY_BYTES, DayError, DayInput, DayPages, DayPart, plan_day};
 pub use decode::DecodeScratch;
 pub use distribution::EachValues;
 pub use encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
@@ -57,6 +63,7 @@ pub use read::{EachSeries, PageRead, verify_file};
 pub use report::{ChunkReport, EncodingReport, MetricReport};
 pub use select::{Groups, TagMarks};
 pub use summary::Statistics;
+pub use tally::{DayTally, WindowTally, verify_day_file};
 pub use values::{SeriesValues, ValueKind, Values};
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.

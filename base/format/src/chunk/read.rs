@@ -49,12 +49,16 @@ impl ChunkIndex {
         let mut wanted: Vec<u32> = series.iter().copied().filter(|series| (*series as usize) < self.series.len()).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let mut constants: Vec<Part> = Vec::new();
         let mut reads: Vec<PageRead> = Vec::new();
         for series in wanted {
             let points = self.points_of(series);
             let Some(first) = self.series[series as usize].first_value() else {
-                constants.push(Part { series, skip: 0, offset: 0, points });
+                let part = Part { series, skip: 0, offset: 0, points };
+                // In its place: a series of several entries may be constant in some of them, and its points come in time order.
+                match reads.last_mut() {
+                    Some(read) if read.page.is_none() => read.parts.push(part),
+                    _ => reads.push(PageRead { range: 0..0, page: None, parts: vec![part] }),
+                }
                 continue;
             };
             let mut skip = 0;
@@ -74,9 +78,6 @@ impl ChunkIndex {
                 skip += part.points;
                 page += 1;
             }
-        }
-        if !constants.is_empty() {
-            reads.insert(0, PageRead { range: 0..0, page: None, parts: constants });
         }
         reads
     }

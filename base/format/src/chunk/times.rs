@@ -224,6 +224,33 @@ impl Times {
         self.columns.get(column as usize).map_or((0, 0), |column| (column.first, column.last))
     }
 
+    /// Points of a column at `from <= time < to`.
+    pub(super) fn points_between(&self, column: u32, from: u32, to: u32) -> u32 {
+        let Some(column) = self.columns.get(column as usize) else { return 0 };
+        if from <= column.first && column.last < to {
+            return column.points;
+        }
+        let part = column.from as usize..(column.from + column.len) as usize;
+        if column.irregular {
+            let times = self.irregular.get(part).unwrap_or(&[]);
+            return (times.partition_point(|time| *time < to).saturating_sub(times.partition_point(|time| *time < from))) as u32;
+        }
+        let below = |run: &TimeRun, time: u32| time.checked_sub(run.start).map_or(0, |own| own.div_ceil(run.step.max(1)).min(run.points));
+        self.runs.get(part).unwrap_or(&[]).iter().map(|run| below(run, to).saturating_sub(below(run, from))).sum()
+    }
+
+    /// A column as it is written, every timestamp `shift` later; the caller knows that they stay below 2^32.
+    pub(super) fn shifted(&self, column: u32, shift: u32) -> Result<TimeColumn, FormatError> {
+        let column = self.columns.get(column as usize).ok_or_else(outside)?;
+        let part = column.from as usize..(column.from + column.len) as usize;
+        if column.irregular {
+            let times = self.irregular.get(part).ok_or_else(outside)?;
+            return Ok(TimeColumn::Irregular(times.iter().map(|time| time + shift).collect()));
+        }
+        let runs = self.runs.get(part).ok_or_else(outside)?;
+        Ok(TimeColumn::Runs(runs.iter().map(|run| TimeRun { start: run.start + shift, ..*run }).collect()))
+    }
+
     /// Appends timestamps `skip..skip + n` of a column; the caller has paid for `n`.
     pub(super) fn expand(&self, column: u32, skip: u32, n: u32, out: &mut Vec<u32>) -> Result<(), FormatError> {
         let column = self.columns.get(column as usize).ok_or_else(outside)?;

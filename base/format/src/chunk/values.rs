@@ -1,6 +1,10 @@
 //! What the values of a series are: doubles, sketches or native histograms. The set is closed; a series is of one kind.
 
+use std::hash::Hash;
+use std::ops::Range;
+
 use tailors_model::{NativeHistogram, Sketch};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::value::Transform;
 
@@ -115,4 +119,50 @@ pub enum Values<'a> {
     Sketches(&'a [Sketch]),
     /// Native histograms.
     Histograms(&'a [NativeHistogram]),
+}
+
+impl<'a> Values<'a> {
+    /// Those at some positions; none if there are not so many.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::Doubles(values) => Self::Doubles(values.get(range).unwrap_or(&[])),
+            Self::Sketches(values) => Self::Sketches(values.get(range).unwrap_or(&[])),
+            Self::Histograms(values) => Self::Histograms(values.get(range).unwrap_or(&[])),
+        }
+    }
+
+    /// 64 bits that stand for each value: those of a double, a hash of others.
+    pub(super) fn each_bits(self, mut each: impl FnMut(u64)) {
+        fn hash_of(value: &impl Hash) -> u64 {
+            let mut hasher = Xxh3::new();
+            value.hash(&mut hasher);
+            hasher.digest()
+        }
+        match self {
+            Self::Doubles(values) => values.iter().for_each(|value| each(value.to_bits())),
+            Self::Sketches(values) => values.iter().for_each(|value| each(hash_of(value))),
+            Self::Histograms(values) => values.iter().for_each(|value| each(hash_of(value))),
+        }
+    }
+}
+
+impl SeriesValues {
+    /// Of a kind, with room for so many.
+    pub(super) fn of_kind(kind: ValueKind, capacity: usize) -> Self {
+        match kind {
+            ValueKind::Doubles => Self::Doubles(Vec::with_capacity(capacity)),
+            ValueKind::Sketches => Self::Sketches(Vec::with_capacity(capacity)),
+            ValueKind::Histograms => Self::Histograms(Vec::with_capacity(capacity)),
+        }
+    }
+
+    /// Appends values of the same kind; others are left out.
+    pub(super) fn extend(&mut self, values: Values<'_>) {
+        match (self, values) {
+            (Self::Doubles(own), Values::Doubles(values)) => own.extend_from_slice(values),
+            (Self::Sketches(own), Values::Sketches(values)) => own.extend_from_slice(values),
+            (Self::Histograms(own), Values::Histograms(values)) => own.extend_from_slice(values),
+            _ => {}
+        }
+    }
 }

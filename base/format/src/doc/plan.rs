@@ -57,6 +57,10 @@ pub struct PlanDoc {
     pub quarantine: Vec<String>,
     /// Encoder version; a worker of another one refuses the job.
     pub encoder: u32,
+    /// Of a plan with reason `day`: the generations that its file is made of, as (window start in Unix seconds, g), in order. Not written where it
+    /// is empty, so that other plans have the bytes that they always had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub day: Vec<(i64, u32)>,
 }
 
 impl Document for PlanDoc {

@@ -60,6 +60,9 @@ struct State {
     next_get: VecDeque<Fault>,
     requests: u64,
     faults: u64,
+    /// Puts until the process is dead, and whether the last of them is carried out.
+    kill_at: Option<(u64, bool)>,
+    is_killed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,8 +82,48 @@ impl FaultyStore {
             next_get: VecDeque::new(),
             requests: 0,
             faults: 0,
+            kill_at: None,
+            is_killed: false,
         };
         Self { inner: Arc::new(InMemory::new()), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A store without faults that begins with what is in this one; the two go on apart.
+    pub fn fork(&self, seed: u64) -> Self {
+        Self { inner: Arc::new(self.inner.fork()), ..Self::new(seed) }
+    }
+
+    /// The same objects as another process sees them: without this one's faults, and alive when this one is killed.
+    pub fn beside(&self, seed: u64) -> Self {
+        Self { inner: Arc::clone(&self.inner), ..Self::new(seed) }
+    }
+
+    /// The process dies at its `put`-th put from now on (from 1): that one and all later requests are never answered. `applied`: it reaches the store.
+    pub fn kill_at_put(&self, put: u64, applied: bool) {
+        self.state().kill_at = Some((put, applied));
+    }
+
+    /// Whether [`Self::kill_at_put`] has come true.
+    pub fn is_killed(&self) -> bool {
+        self.state().is_killed
+    }
+
+    /// Counts a put; `Some` when it is the last one: whether it is to be carried out.
+    fn dies_at_put(&self) -> Option<bool> {
+        let mut state = self.state();
+        let (left, applied) = state.kill_at.as_mut()?;
+        *left = left.saturating_sub(1);
+        let applied = (*left == 0).then_some(*applied)?;
+        let first = !std::mem::replace(&mut state.is_killed, true);
+        Some(applied && first)
+    }
+
+    /// Never comes back once the process is dead.
+    async fn live(&self) {
+        tokio::task::yield_now().await;
+        if self.is_killed() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// From now on requests fail this often.
@@ -164,7 +207,13 @@ impl std::fmt::Display for FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         // Lets other tasks in between, as a network would.
-        tokio::task::yield_now().await;
+        self.live().await;
+        if let Some(applied) = self.dies_at_put() {
+            if applied {
+                self.inner.put_opts(location, payload, opts).await?;
+            }
+            return std::future::pending().await;
+        }
         match self.decide(Verb::Put { create: opts.mode == PutMode::Create }) {
             None => self.inner.put_opts(location, payload, opts).await,
             Some(Fault::AfterApply) => {
@@ -183,7 +232,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        tokio::task::yield_now().await;
+        self.live().await;
         match self.decide(if options.head { Verb::Other } else { Verb::Get }) {
             None => self.inner.get_opts(location, options).await,
             Some(Fault::Truncated) => {
@@ -198,7 +247,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        tokio::task::yield_now().await;
+        self.live().await;
         match self.decide(Verb::Get) {
             None => self.inner.get_ranges(location, ranges).await,
             Some(Fault::Truncated) => {
@@ -210,6 +259,9 @@ impl ObjectStore for FaultyStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        if self.is_killed() {
+            return stream::pending().boxed();
+        }
         let store = self.clone();
         let decided = locations.map(move |location| {
             let location = location?;
@@ -222,6 +274,9 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.is_killed() {
+            return stream::pending().boxed();
+        }
         match self.decide(Verb::Other) {
             Some(fault) => {
                 let failed = Err(error(fault, &prefix.cloned().unwrap_or_default()));
@@ -232,6 +287,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.live().await;
         match self.decide(Verb::Other) {
             Some(fault) => Err(error(fault, &prefix.cloned().unwrap_or_default())),
             None => self.inner.list_with_delimiter(prefix).await,

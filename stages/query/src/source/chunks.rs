@@ -70,6 +70,13 @@ pub(super) struct File {
     pub(super) file: ManifestFile,
 }
 
+impl File {
+    /// What of a range this file speaks for: of a day's file only the windows that name it.
+    pub(super) fn clip(&self, range_ms: &Range<i64>) -> Range<i64> {
+        range_ms.start.max(self.file.from_ms)..range_ms.end.min(self.file.to_ms)
+    }
+}
+
 /// Unreadable ranges, when they are allowed.
 struct Unread {
     allowed: bool,
@@ -117,12 +124,14 @@ impl Pinned {
         let mut files = Vec::new();
         for (_, shard, manifest) in Self::in_range(&self.snapshot.windows, org, from_ms, to_ms) {
             for file in manifest.files.iter().filter(|file| file.from_ms < to_ms && file.to_ms > from_ms) {
-                if file.role == FileRole::Base {
-                    files.push(File { shard, file: file.clone() });
-                    continue;
+                match file.role {
+                    FileRole::Base => files.push(File { shard, file: file.clone() }),
+                    FileRole::Day => push_day(&mut files, shard, file),
+                    FileRole::Overlay => {
+                        let error = SourceError::Data(format!("{} has a role that this version cannot read", file.key));
+                        unread.note(file.from_ms.max(from_ms), file.to_ms.min(to_ms), error)?;
+                    }
                 }
-                let error = SourceError::Data(format!("{} has a role that this version cannot read", file.key));
-                unread.note(file.from_ms.max(from_ms), file.to_ms.min(to_ms), error)?;
             }
         }
         Ok(files)
@@ -144,6 +153,15 @@ impl Pinned {
             }
         }
         Ok(opened)
+    }
+}
+
+/// A day's file of one more window: neighbours that name the same one are one file with their joined range, opened and read once. What a window has
+/// of its own stands between them, so that the points of a series stay in time order.
+fn push_day(files: &mut Vec<File>, shard: ShardId, file: &ManifestFile) {
+    match files.iter_mut().rev().find(|known| known.file.key == file.key && known.file.to_ms == file.from_ms) {
+        Some(known) => known.file.to_ms = file.to_ms,
+        None => files.push(File { shard, file: file.clone() }),
     }
 }
 
@@ -291,14 +309,15 @@ impl Selection for ChunkSelection {
                 let file = &self.files[*file as usize].0.file;
                 file.from_ms < to_ms && file.to_ms > from_ms
             });
-            let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), from_ms, to_ms, each };
+            let mut decoder = Decoder { scratch: DecodeScratch::default(), times: Vec::new(), each };
             let (mut files, mut slots, mut plans, mut known) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (file, mut wanted) in wanted {
                 wanted.sort_unstable();
-                let opened = &self.files[file as usize].1;
-                let from_index = split(opened, &mut wanted, need, from_ms..to_ms);
+                let (own, opened) = &self.files[file as usize];
+                let range_ms = own.clip(&(from_ms..to_ms));
+                let from_index = split(opened, &mut wanted, need, &range_ms);
                 if !from_index.is_empty() {
-                    known.push((opened.clone(), from_index));
+                    known.push((opened.clone(), range_ms, from_index));
                 }
                 let series: Vec<u32> = wanted.iter().map(|(series, _)| *series).collect();
                 plans.push((opened.clone(), opened.index().plan_reads(&series)));
@@ -307,7 +326,7 @@ impl Selection for ChunkSelection {
             }
             if !known.is_empty() {
                 decoder = computed(move || {
-                    let done = known.iter().try_for_each(|(file, known)| decoder.know(file, known));
+                    let done = known.iter().try_for_each(|(file, range_ms, known)| decoder.know(file, range_ms, known));
                     done.map(|()| decoder)
                 })
                 .await??;
@@ -317,10 +336,10 @@ impl Selection for ChunkSelection {
                 let (file, opened) = &self.files[files[at] as usize];
                 let done = match fetched {
                     Ok(pages) => {
-                        let (opened, slots) = (opened.clone(), slots[at].clone());
+                        let (opened, slots, range_ms) = (opened.clone(), slots[at].clone(), file.clip(&(from_ms..to_ms)));
                         let done;
                         (decoder, done) = computed(move || {
-                            let done = decoder.decode(&opened, &slots, &pages);
+                            let done = decoder.decode(&opened, &range_ms, &slots, &pages);
                             (decoder, done)
                         })
                         .await?;
@@ -355,7 +374,7 @@ enum Known {
 }
 
 /// Takes out of (series, slot) what is not needed, and what the index answers, which is returned by slot.
-fn split(file: &OpenFile, wanted: &mut Vec<(u32, usize)>, need: NeedOf<'_>, range_ms: Range<i64>) -> Vec<(usize, Known)> {
+fn split(file: &OpenFile, wanted: &mut Vec<(u32, usize)>, need: NeedOf<'_>, range_ms: &Range<i64>) -> Vec<(usize, Known)> {
     let (index, mut known) = (file.index(), Vec::new());
     wanted.retain(|(series, slot)| {
         let Some((first_ms, last_ms)) = index.edges_of(*series) else { return false };
@@ -380,14 +399,12 @@ fn split(file: &OpenFile, wanted: &mut Vec<(u32, usize)>, need: NeedOf<'_>, rang
 struct Decoder {
     scratch: DecodeScratch,
     times: Vec<i64>,
-    from_ms: i64,
-    to_ms: i64,
     each: EachPart,
 }
 
 impl Decoder {
-    /// Hands on what the index knows.
-    fn know(&mut self, file: &OpenFile, known: &[(usize, Known)]) -> Result<(), SourceError> {
+    /// Hands on what the index knows of a range.
+    fn know(&mut self, file: &OpenFile, range_ms: &Range<i64>, known: &[(usize, Known)]) -> Result<(), SourceError> {
         let (start_ms, mut offsets) = (file.index().span().start_ms, Vec::new());
         for (slot, known) in known {
             match known {
@@ -397,7 +414,7 @@ impl Decoder {
                     read.map_err(|error| SourceError::Data(format!("{}: {error}", file.name())))?;
                     let times = offsets.iter().map(|at| start_ms + i64::from(*at));
                     self.times.clear();
-                    self.times.extend(times.filter(|at| (self.from_ms..self.to_ms).contains(at)));
+                    self.times.extend(times.filter(|at| range_ms.contains(at)));
                     (self.each)(*slot, Part::Times(&self.times));
                 }
             }
@@ -406,12 +423,12 @@ impl Decoder {
     }
 
     /// `slots` are (series, slot), sorted.
-    fn decode(&mut self, file: &OpenFile, slots: &[(u32, usize)], pages: &Pages) -> Result<(), SourceError> {
-        let Self { scratch, times, from_ms, to_ms, each } = self;
+    fn decode(&mut self, file: &OpenFile, range_ms: &Range<i64>, slots: &[(u32, usize)], pages: &Pages) -> Result<(), SourceError> {
+        let Self { scratch, times, each } = self;
         let start_ms = file.index().span().start_ms;
         // What of the range lies in this file, in its own milliseconds.
         let own = |at_ms: i64| u32::try_from(at_ms - start_ms).unwrap_or(if at_ms < start_ms { 0 } else { u32::MAX });
-        let (from, to) = (own(*from_ms), own(*to_ms));
+        let (from, to) = (own(range_ms.start), own(range_ms.end));
         let mut part = |series: u32, timestamps: &[u32], values: &[f64]| {
             let Ok(at) = slots.binary_search_by_key(&series, |(series, _)| *series) else { return };
             let inside = timestamps.partition_point(|at| *at < from)..timestamps.partition_point(|at| *at < to);

@@ -3,6 +3,7 @@
 //! A series stands in file after file and is known again by its tags. Pure: files and filter in, series out.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,9 +38,14 @@ fn each_series(
     wanted: &Wanted<'_>,
     mut each: impl FnMut(&ChunkIndex, &MetricEntry, u32) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
-    let (Wanted { org, filter, from_ms, to_ms }, index) = (wanted, file.1.index());
+    let (Wanted { org, filter, .. }, index) = (wanted, file.1.index());
+    let Range { start: from_ms, end: to_ms } = file.0.clip(&(wanted.from_ms..wanted.to_ms));
+    // A day's file also holds points of windows that have newer ones.
+    let is_whole =
+        file.0.file.from_ms <= index.span().start_ms && file.0.file.to_ms >= index.span().start_ms + i64::from(index.span().span_ms);
+    let counts = |series: u32| is_whole || index.points_between(series, file.0.file.from_ms, file.0.file.to_ms) > 0;
     let damaged = |error: FormatError| SourceError::Data(format!("{}: {error}", file.0.file.key));
-    let inside = |first: i64, last: i64| first < *to_ms && last >= *from_ms;
+    let inside = |first: i64, last: i64| first < to_ms && last >= from_ms;
     let of_filter = |metric: &&MetricEntry| filter.metric(&metric.metric) && inside(metric.min_ms, metric.max_ms);
     let metrics: Vec<&MetricEntry> = of_org(index, *org).filter(of_filter).collect();
     if metrics.is_empty() {
@@ -48,7 +54,7 @@ fn each_series(
     let test = filter.on_tags(index.tag_list().map_err(damaged)?, metrics.iter().map(|metric| metric.series.len()).sum());
     for metric in metrics {
         for series in metric.series.clone() {
-            if !index.edges_of(series).is_some_and(|(first, last)| inside(first, last)) {
+            if !index.edges_of(series).is_some_and(|(first, last)| inside(first, last)) || !counts(series) {
                 continue;
             }
             let known = test(&metric.metric, index.tag_numbers(series).map_err(damaged)?);
@@ -88,7 +94,7 @@ pub(super) fn selected(
                 slots.insert(tags.clone(), found.len() - 1);
                 found.len() - 1
             });
-            let count = u64::from(index.points_of(series));
+            let count = u64::from(index.points_between(series, file.0.file.from_ms, file.0.file.to_ms));
             let (selected, parts) = &mut found[slot];
             // The newest metadata counts.
             selected.meta = index.meta(series).map_err(damaged)?.clone();

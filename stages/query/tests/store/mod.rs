@@ -12,12 +12,15 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
-use tailors_format::chunk::{BucketInput, ENCODER_VERSION, SeriesColumn, Span, assemble, encode_bucket};
+use tailors_format::chunk::{
+    BucketInput, DAY_COPY_BYTES, DayInput, DayPages, DayTally, DecodeScratch, ENCODER_VERSION, SeriesColumn, Span, assemble, encode_bucket,
+    plan_day, verify_file,
+};
 use tailors_format::doc::{Counts, DoneDoc, FeedDoc, FileRole, ManifestDoc, ManifestFile, ManifestKind, SealDoc, SealKind};
 use tailors_format::key;
 use tailors_model::clock::ManualClock;
 use tailors_model::source::SeriesSource;
-use tailors_model::window::WINDOW_MS;
+use tailors_model::window::{DAY_MS, WINDOW_MS};
 use tailors_model::{MetricMeta, OrgId, ShardId, Tag, Window, canonical_tags};
 use tailors_query::{ChunkSource, Limits, QueryDeps, SourceSettings, router};
 use tailors_store::catalog::Catalog;
@@ -63,6 +66,50 @@ impl Store {
     pub(crate) fn at(root: &Path) -> Self {
         let objects = Objects::new(Arc::new(LocalStore::open(root).expect("opens")), Default::default(), 1);
         Self { root: root.to_owned(), objects, published: 0, metas: BTreeMap::new(), distributions: Vec::new(), _dir: None }
+    }
+
+    /// Over any store.
+    pub(crate) fn over(objects: Objects) -> Self {
+        Self { root: PathBuf::new(), objects, published: 0, metas: BTreeMap::new(), distributions: Vec::new(), _dir: None }
+    }
+
+    /// Puts the current files of a day's windows into one, and publishes a generation of each that names it.
+    pub(crate) async fn compact_day(&mut self, day: Window) {
+        let (mut inputs, mut files, mut bases) = (Vec::new(), Vec::new(), Vec::new());
+        for window in day.day() {
+            let Some(base) = manifests::newest_published(&self.objects, Self::shard(), window).await.expect("read") else { continue };
+            for file in &base.files {
+                let bytes = self.objects.get(&file.key).await.expect("there");
+                let index = Arc::new(verify_file(Self::shard(), &bytes).expect("sound"));
+                inputs.push(DayInput { index, from_ms: file.from_ms, to_ms: file.to_ms });
+                files.push(bytes);
+            }
+            bases.push(base);
+        }
+        let span = Span { start_ms: day.start_ms(), span_ms: DAY_MS as u32 };
+        let (mut tally, mut scratch, mut buckets) = (DayTally::new(day.start_ms()), DecodeScratch::default(), Vec::new());
+        for part in plan_day(&inputs, DAY_COPY_BYTES).expect("plans") {
+            let mut pages = DayPages::default();
+            for (input, ranges) in part.reads(&inputs) {
+                ranges
+                    .into_iter()
+                    .for_each(|range| pages.put(input, range.start, files[input].slice(range.start as usize..range.end as usize)));
+            }
+            buckets.push(part.encode(&inputs, &pages, span, &mut scratch, &mut tally).expect("encodes"));
+        }
+        let file = assemble(Self::shard(), span, buckets).expect("assembles").remove(0);
+        let key = key::day_chunk(Self::shard(), day, &format!("t{}", self.published), 0);
+        self.objects.put_data(&key, file.bytes.clone()).await.expect("day file");
+        for base in bases {
+            let window = Window::starting_at_s(base.window).expect("window");
+            let (key, bytes, points) = (key.clone(), file.bytes.len() as u64, base.counts.written);
+            let (from_ms, to_ms) = (window.start_ms(), window.end_ms());
+            let files = vec![ManifestFile { key, role: FileRole::Day, from_ms, to_ms, bytes, hash: String::new(), points }];
+            let manifest = ManifestDoc { g: base.g + 1, base_g: base.g, files, ..base };
+            manifests::put_manifest(&self.objects, &manifest).await.expect("manifest");
+            let entry = FeedDoc { shard: Self::shard(), window: window.start_s(), g: manifest.g };
+            self.published = feed::append(&self.objects, &entry, self.published + 1).await.expect("feed");
+        }
     }
 
     pub(crate) fn shard() -> ShardId {

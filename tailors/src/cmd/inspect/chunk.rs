@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tailors_format::FormatError;
 use tailors_format::chunk::{ChunkIndex, ChunkReport, EncodingReport, MetricEntry, MetricReport};
-use tailors_model::{ShardId, Tag};
+use tailors_model::window::DAY_MS;
+use tailors_model::{ShardId, Tag, Window};
 
 use crate::time::rfc3339;
 
@@ -68,8 +69,10 @@ fn list(out: &mut String, title: &str, metrics: &[&MetricReport], file: u64) {
 pub(super) fn shown(shard: ShardId, index: &ChunkIndex) -> String {
     let (span, report) = (index.span(), index.report());
     let file: u64 = report.parts.iter().map(|(_, bytes)| bytes).sum();
+    let is_day = i64::from(span.span_ms) == DAY_MS;
     let mut out = format!(
-        "chunk file of {shard}, {} + {} s, encoder {}\n{file} bytes, {} points, {} series, {} metrics, {:.3} bytes/point\n\n",
+        "{} of {shard}, {} + {} s, encoder {}\n{file} bytes, {} points, {} series, {} metrics, {:.3} bytes/point\n\n",
+        if is_day { "day file" } else { "chunk file" },
         rfc3339(span.start_ms),
         span.span_ms / 1_000,
         index.encoder(),
@@ -82,6 +85,14 @@ pub(super) fn shown(shard: ShardId, index: &ChunkIndex) -> String {
     for (part, bytes) in report.parts.iter().chain([&("all", file)]) {
         let (share, per_point) = (100.0 * ratio(*bytes, file), ratio(*bytes, report.points));
         let _ = writeln!(out, "  {part:<NAME_WIDTH$}{bytes:>12}{share:>7.1}%{per_point:>9.3}{:>12.1}", ratio(*bytes, report.series));
+    }
+    if is_day {
+        out.push_str("\npoints by window\n");
+        for window in Window::of_ms(span.start_ms).day() {
+            let points = |series: u32| u64::from(index.points_between(series, window.start_ms(), window.end_ms()));
+            let points: u64 = (0..index.series_len()).map(points).sum();
+            let _ = writeln!(out, "  {:<NAME_WIDTH$}{points:>12}", rfc3339(window.start_ms()));
+        }
     }
     list(&mut out, "metrics of most bytes", &by_bytes(&report), file);
     list(&mut out, "metrics of most bytes per point", &by_bytes_per_point(&report), file);
