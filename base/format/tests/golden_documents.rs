@@ -18,12 +18,15 @@ const SHA: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccdde
 const SHARD: &str = "mod-0064-0007";
 const WINDOW: i64 = 1_795_132_800;
 
+/// What a document says, and its bytes when it is written again.
+type Again = Result<(Value, Vec<u8>), FormatError>;
+
 /// A kind: its newest `_format`, the key of its golden file, what it says, and its reader and writer.
 struct Kind {
     format: &'static str,
     key: &'static str,
     says: Value,
-    again: fn(&str, &[u8]) -> Result<(Value, Vec<u8>), FormatError>,
+    again: fn(&str, &[u8]) -> Again,
     write: fn(&str, Value) -> Vec<u8>,
 }
 

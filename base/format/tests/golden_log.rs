@@ -44,6 +44,9 @@ fn noise(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Metric, tags, metadata, values, and whether they come at regular times (1).
+type Row<'a> = (&'a [u8], Vec<TagRef<'a>>, SeriesMeta<'a>, Vec<f64>, i64);
+
 /// Regular and irregular runs, decimals with and without differences, raw doubles, bare tags, own metadata; `times` as long.
 fn payload(times: i64) -> Vec<u8> {
     let mut writer = PayloadWriter::with_hash_seed(5);
@@ -51,7 +54,7 @@ fn payload(times: i64) -> Vec<u8> {
     let pair = |key: &'static str, value: &'static str| TagRef { key: key.as_bytes(), kind: TagKind::Pair, value: value.as_bytes() };
     let bare = TagRef { key: b"canary", kind: TagKind::Bare, value: b"" };
     writer.metadata(b"mem", &MetricMeta { help: "Memory in use.".into(), ..MetricMeta::default() });
-    let rows: [(&[u8], Vec<TagRef<'_>>, SeriesMeta<'_>, Vec<f64>, i64); 5] = [
+    let rows: [Row<'_>; 5] = [
         (
             b"cpu",
             vec![pair("env", "prod"), pair("host", "a")],
