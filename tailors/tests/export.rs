@@ -203,7 +203,14 @@ fn a_file_that_is_there_stays_unless_told() {
     export(&source, &out, &["--overwrite"]).ok();
     assert!(!rows(&out).0.is_empty());
     assert_eq!(names_in(temp.path()), ["x.parquet"]);
-    assert_eq!(export(&source, temp.path(), &["--overwrite"]).code, 2, "a folder is no file");
+    for no_file in [temp.path(), Path::new("/dev/null"), Path::new("..")] {
+        assert_eq!(export(&source, no_file, &["--overwrite"]).code, 2, "{}", no_file.display());
+    }
+    let link = temp.path().join("link");
+    std::os::unix::fs::symlink(&out, &link).expect("links");
+    export(&source, &link, &["--overwrite"]).ok();
+    assert!(link.is_symlink() && names_in(temp.path()).len() == 2);
+    std::fs::remove_file(&link).expect("removes");
     assert_eq!(export(&source, &out, &["--overwrite", "--from", "10", "--to", "10"]).code, 2);
     let zero = export(&source, &out, &["--overwrite", "--metric", "cpu", "--metric", "no*", "--org", "7"]).ok();
     assert!(zero.starts_with("wrote"), "{zero}");
@@ -278,5 +285,7 @@ fn a_store_comes_out_as_it_was_sent() {
         assert!(ended.code == 3 && ended.err.contains("TLR-4020") && ended.err.contains(".tchk"), "{damage}: {}", ended.err);
         assert!(!names_in(temp.path()).iter().any(|name| name.contains("damaged")), "{damage}: {:?}", names_in(temp.path()));
     }
+    let ended = export(&["--store", server.dir.to_str().expect("UTF-8")], &temp.path().join("none.parquet"), &[]);
+    assert!(ended.code == 1 && ended.err.contains("feed 0"), "{}", ended.err);
     assert_eq!(export(&["--data", "/nowhere"], &temp.path().join("none.parquet"), &[]).code, 3);
 }

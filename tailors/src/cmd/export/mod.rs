@@ -67,6 +67,10 @@ async fn of_file(file: &Path, wanted: &Wanted, out: Output) -> Result<(), Failur
 
 async fn of_store(objects: &Objects, wanted: &Wanted, now_ms: i64, out: Output) -> Result<(), Failure> {
     let snapshot = Catalog::new(objects.clone()).snapshot(0, now_ms).await?;
+    if snapshot.feed == 0 {
+        let why = "nothing is published in this store (feed 0): wait for a build, or look whether --store names the `store` folder of a data directory";
+        return Err(Failure::no(why));
+    }
     let of_range = |window: &Window| wanted.touches(window.start_ms(), window.end_ms() - 1);
     if let Some(((window, shard), why)) = snapshot.damaged.iter().find(|((window, _), _)| of_range(window)) {
         let window = rfc3339(window.start_ms());
@@ -126,10 +130,19 @@ struct Output {
 impl Output {
     fn new(path: PathBuf, overwrite: bool) -> Result<Self, Failure> {
         let out = Self { path, overwrite };
-        if out.path.is_dir() || out.path.file_name().is_none() {
-            return Err(Failure::usage(format!("{} is a directory; name a file in it", out.path.display())));
+        if out.path.symlink_metadata().is_err() {
+            let is_name = out.path.file_name().is_some();
+            return if is_name { Ok(out) } else { Err(Failure::usage(format!("{} is no name of a file", out.path.display()))) };
         }
-        if !overwrite && out.path.symlink_metadata().is_ok() { Err(out.exists()) } else { Ok(out) }
+        // A folder or a device is never replaced, told or not; of a link, what it leads to.
+        if !out.path.is_file() {
+            return Err(Failure::usage(format!("{} is there and no file; name a file", out.path.display())));
+        }
+        if !overwrite {
+            return Err(out.exists());
+        }
+        let path = out.path.canonicalize().map_err(|error| out.cant_write(error))?;
+        Ok(Self { path, overwrite })
     }
 
     fn exists(&self) -> Failure {
