@@ -12,8 +12,8 @@ use std::process::Command;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Ended, Server, run, write_request};
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, verify_file};
-use tailors_model::{OrgId, ShardId, TagKind};
+use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, assemble, encode_bucket, verify_file};
+use tailors_model::{MetricMeta, OrgId, ShardId, Tag, TagKind};
 
 /// The window after [`CLOSED_WINDOW`], closed too.
 const NEXT_WINDOW: &str = "2026-11-20T08:00:00Z";
@@ -158,6 +158,35 @@ fn a_chunk_file_comes_back_bit_for_bit() {
         if let Some(lines) = duckdb(&out) {
             assert!(lines.lines().eq(read.iter().map(Row::line)), "{name}: DuckDB reads something else");
         }
+    }
+}
+
+/// A metric of two buckets, as a build cuts a long one by time: constants of the second stand behind values of the first, and a series goes on.
+#[test]
+fn a_series_cut_by_time_stays_in_order() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let bucket = |from: u32, values: [fn(u32) -> f64; 2]| {
+        let series = values.into_iter().enumerate().map(|(host, value)| SeriesColumn {
+            tags: vec![Tag::pair("host", host.to_string())],
+            meta: MetricMeta::default(),
+            timestamps: (from..from + 500).map(|n| n * 1_000).collect(),
+            values: (from..from + 500).map(value).collect(),
+        });
+        let input = BucketInput { org: OrgId(7), metric: "m".into(), meta: MetricMeta::default(), series: series.collect() };
+        encode_bucket(&input).expect("encodes")
+    };
+    let (still, moving): (fn(u32) -> f64, fn(u32) -> f64) = (|_| 7.0, |n| f64::from(n * n % 101));
+    let buckets = vec![bucket(0, [moving, still]), bucket(500, [still, moving])];
+    let (shard, span) = (ShardId::of_org(OrgId(7), 64), Span { start_ms: NEXT_WINDOW_MS, span_ms: 14_400_000 });
+    let bytes = assemble(shard, span, buckets).expect("a file").remove(0).bytes;
+    let (file, out) = (temp.path().join("x.tchk"), temp.path().join("x.parquet"));
+    std::fs::write(&file, &bytes).expect("writes");
+    export(&["--file", file.to_str().expect("UTF-8")], &out, &[]).ok();
+    let (read, series) = rows(&out);
+    assert!(read == decoded(shard, &bytes) && read.len() == 2_000);
+    for number in series.iter().collect::<std::collections::BTreeSet<_>>() {
+        let times: Vec<i64> = read.iter().zip(&series).filter(|(_, own)| *own == number).map(|(row, _)| row.time_ms).collect();
+        assert!(times.len() == 1_000 && times.is_sorted(), "series {number}");
     }
 }
 
