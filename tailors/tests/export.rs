@@ -175,7 +175,8 @@ fn a_series_cut_by_time_stays_in_order() {
         let input = BucketInput { org: OrgId(7), metric: "m".into(), meta: MetricMeta::default(), series: series.collect() };
         encode_bucket(&input).expect("encodes")
     };
-    let (still, moving): (fn(u32) -> f64, fn(u32) -> f64) = (|_| 7.0, |n| f64::from(n * n % 101));
+    let still: fn(u32) -> f64 = |_| 7.0;
+    let moving: fn(u32) -> f64 = |n| f64::from(n * n % 101);
     let buckets = vec![bucket(0, [moving, still]), bucket(500, [still, moving])];
     let (shard, span) = (ShardId::of_org(OrgId(7), 64), Span { start_ms: NEXT_WINDOW_MS, span_ms: 14_400_000 });
     let bytes = assemble(shard, span, buckets).expect("a file").remove(0).bytes;
