@@ -104,8 +104,10 @@ pub(super) fn shown(shard: ShardId, index: &ChunkIndex) -> String {
     list(&mut out, "metrics of most bytes", &by_bytes(&report), file, orgs.len() > 1);
     list(&mut out, "metrics of most bytes per point", &by_bytes_per_point(&report), file, orgs.len() > 1);
     let floor = format!("at least {DEAR_POINTS_MIN} points and {} % of these bytes", 100.0 * DEAR_SHARE_MIN);
-    let _ =
-        write!(out, "\nA metric's bytes are its pages and their checksums. Per point only metrics of {floor}. --help tells the encodings.");
+    let _ = write!(
+        out,
+        "\nA metric's bytes are its pages and their checksums. Per point only metrics of {floor}.\nEncodings have the share of the metric's points; --help tells what they are."
+    );
     out
 }
 
