@@ -7,32 +7,23 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tailors_format::chunk::{
-    BucketInput, ChunkFile, ChunkIndex, ChunkReport, DecodeScratch, EachSeries, assemble, encode_bucket, verify_file,
+    Aggregate, BucketInput, ChunkFile, ChunkIndex, ChunkReport, DecodeScratch, EachSeries, Steps, assemble, encode_bucket, verify_file,
 };
 use tailors_model::{OrgId, ShardId};
 
 use crate::Outcome;
+use crate::churn;
 use crate::data::{self, Dataset, KINDS, SPAN, fingerprint};
 use crate::report::Row;
 use crate::rivals::{Measured, gorilla, parquet, zstd};
-use crate::timing::{best_s, keep, time};
+use crate::timing::{best_s, keep, time_cpu};
 
-const BYTES_PER_POINT: &str = "B/point";
-const SPEED: &str = "M points/s/core";
-/// A query's step, milliseconds.
-const STEP_MS: u32 = 60_000;
-/// Decimal metrics of `mix` whose increments are few enough to count: the others have more symbols than the data has room for.
-const DECIMAL_METRICS: [&str; 9] = [
-    "app.gauge",
-    "app.requests.total",
-    "container.requests",
-    "system.cpu.user",
-    "system.disk.in_use",
-    "system.io.w_s",
-    "system.load.1",
-    "system.net.bytes_rcvd",
-    "system.uptime",
-];
+pub(crate) const BYTES_PER_POINT: &str = "B/point";
+pub(crate) const SPEED: &str = "M points/s/core";
+/// A query's steps: a minute each, through the window.
+const STEPS: Steps = Steps { start: 0, step: 60_000, count: SPAN.span_ms / 60_000 };
+/// Points of a series, on average, from which on increments say what its values must cost; of shorter ones the first values do too.
+const INCREMENTS_FROM: usize = 1_000;
 /// (kind, reach in month, reach in fleet, VictoriaMetrics, Prometheus), bytes/point.
 const KIND_REACH: [(usize, f64, f64, f64, f64); 5] = [
     (0, 0.72, 0.72, 0.721, 6.53),
@@ -42,17 +33,32 @@ const KIND_REACH: [(usize, f64, f64, f64, f64); 5] = [
     (4, 6.16, 6.16, 5.44, 6.81),
 ];
 
-/// All rows.
-pub(crate) fn run(host: &Path, quick: bool) -> Outcome<Vec<Row>> {
+/// All rows, or those of one data set.
+pub(crate) fn run(host: &Path, quick: bool, only: Option<&str>) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
-    measure_host(&data::host(host)?, quick, &mut rows)?;
-    measure_mix(&data::mix(quick), quick, &mut rows)?;
-    measure_kinds(&data::month(), quick, &mut rows)?;
-    measure_kinds(&data::fleet(quick), quick, &mut rows)?;
-    Ok(rows)
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    if wanted("host") {
+        measure_host(&data::host(host)?, quick, &mut rows)?;
+    }
+    if wanted("mix") {
+        measure_mix(&data::mix(quick), quick, &mut rows)?;
+    }
+    if wanted("month") {
+        measure_kinds(&data::month(), quick, &mut rows)?;
+    }
+    if wanted("fleet") {
+        measure_kinds(&data::fleet(quick), quick, &mut rows)?;
+    }
+    if wanted("jitter") {
+        measure_jitter(&data::jitter(), &mut rows)?;
+    }
+    if wanted("churn") {
+        churn::measure(quick, &mut rows)?;
+    }
+    if rows.is_empty() { Err(format!("no data set {}", only.unwrap_or_default()).into()) } else { Ok(rows) }
 }
 
-fn shard() -> ShardId {
+pub(crate) fn shard() -> ShardId {
     ShardId::of_org(OrgId(1), 64)
 }
 
@@ -66,7 +72,7 @@ struct Stored {
 impl Stored {
     /// Encodes, checks every byte, compares every point.
     fn of(dataset: &Dataset) -> Outcome<Self> {
-        let (files, encode_s) = time(|| encode(&dataset.buckets));
+        let (files, encode_s) = time_cpu(|| encode(&dataset.buckets));
         let (mut opened, mut sum) = (Vec::new(), 0u64);
         for file in files? {
             let index = verify_file(shard(), &file.bytes)?;
@@ -107,31 +113,34 @@ impl Stored {
         best_s(5, 2.0, || self.read(&mut |_, times, values| keep(times, values)))
     }
 
-    /// Opening by the trailer, decoding all, and a sum per step as a query takes it.
+    /// Opening by the trailer, and an aggregate of all series per step, as a query of everything takes it.
     fn scan_s(&self) -> Outcome<f64> {
-        best_s(5, 2.0, || -> Outcome<Vec<f64>> {
-            let mut sums = vec![0.0; (SPAN.span_ms / STEP_MS) as usize + 1];
-            for (file, _) in &self.files {
-                let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64)?;
-                std::hint::black_box(ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64)?);
+        let points: u64 = self.scan()?.iter().map(|own| own.count + own.nans).sum();
+        if points != self.points {
+            return Err(format!("a scan saw {points} points of {}", self.points).into());
+        }
+        best_s(5, 2.0, || self.scan())
+    }
+
+    fn scan(&self) -> Outcome<Vec<Aggregate>> {
+        let (mut out, mut scratch) = (vec![Aggregate::NONE; STEPS.count as usize], DecodeScratch::default());
+        for (file, _) in &self.files {
+            let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64)?;
+            let index = ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64)?;
+            let all: Vec<u32> = (0..index.series_len()).collect();
+            let mut each = |_: u32, step: u32, aggregates: &[Aggregate]| {
+                out[step as usize..].iter_mut().zip(aggregates).for_each(|(out, own)| out.add(own));
+            };
+            for read in index.plan_aggregate(&all, &STEPS, &mut each)? {
+                let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
+                index.aggregate(&read, bytes, &STEPS, &mut scratch, &mut each)?;
             }
-            self.read(&mut |_, times, values| add_per_step(times, values, &mut sums))?;
-            Ok(sums)
-        })
+        }
+        Ok(out)
     }
 }
 
-fn add_per_step(times: &[u32], values: &[f64], sums: &mut [f64]) {
-    let (mut start, mut rest) = (0, times);
-    while let Some(first) = rest.first() {
-        let step = first / STEP_MS;
-        let n = rest.partition_point(|time| *time < (step + 1) * STEP_MS);
-        sums[step as usize] += values[start..start + n].iter().sum::<f64>();
-        (start, rest) = (start + n, &rest[n..]);
-    }
-}
-
-fn encode(buckets: &[BucketInput]) -> Outcome<Vec<ChunkFile>> {
+pub(crate) fn encode(buckets: &[BucketInput]) -> Outcome<Vec<ChunkFile>> {
     let encoded = buckets.iter().map(encode_bucket).collect::<Result<Vec<_>, _>>()?;
     Ok(assemble(shard(), SPAN, encoded)?)
 }
@@ -180,21 +189,27 @@ fn measure_mix(dataset: &Dataset, quick: bool, rows: &mut Vec<Row>) -> Outcome<(
     let reach = 0.54 * rivals.parquet_bytes() as f64 / stored.points as f64;
     rows.push(rivals.sizes(Row::lower("mix: size", stored.bytes_per_point(), BYTES_PER_POINT).reach(reach), stored.points));
     push_parts(dataset.name, &stored, rows);
-    for name in DECIMAL_METRICS {
-        let Some(bucket) = dataset.buckets.iter().find(|bucket| bucket.metric == name.as_bytes()) else {
-            return Err(format!("mix has no metric {name}").into());
-        };
-        let reports = stored.reports();
-        let (bytes, points) = reports
-            .iter()
-            .flat_map(|report| &report.metrics)
-            .filter(|metric| metric.metric == name)
-            .fold((0, 0), |sum, metric| (sum.0 + metric.bytes, sum.1 + metric.points));
-        let entropy = entropy_bytes(bucket);
-        let row = Row::lower(format!("mix: values of {name}"), bytes as f64 / points as f64, BYTES_PER_POINT).reach(1.03 * entropy + 0.005);
-        rows.push(row.rival("order-0 entropy", entropy));
+    let reports = stored.reports();
+    for bucket in &dataset.buckets {
+        let Some((entropy, of_increments)) = entropy_bytes(bucket) else { continue };
+        let own = reports.iter().flat_map(|report| &report.metrics).filter(|metric| metric.metric.as_bytes() == bucket.metric);
+        let (bytes, points) = own.fold((0, 0), |sum, metric| (sum.0 + metric.bytes, sum.1 + metric.points));
+        let name = format!("mix: values of {}", String::from_utf8_lossy(&bucket.metric));
+        let row = Row::lower(name, bytes as f64 / points as f64, BYTES_PER_POINT).rival("order-0 entropy", entropy);
+        let bounds = !of_increments || points as usize >= bucket.series.len() * INCREMENTS_FROM;
+        rows.push(if bounds { row.reach(1.03 * entropy + 0.005) } else { row });
     }
     push_speeds(dataset, &stored, &rivals, true, quick, rows)
+}
+
+/// What timestamps cost that follow no grid.
+fn measure_jitter(dataset: &Dataset, rows: &mut Vec<Row>) -> Outcome<()> {
+    let stored = Stored::of(dataset)?;
+    let parts = stored.reports().into_iter().flat_map(|report| report.parts);
+    let times: u64 = parts.filter(|(part, _)| *part == "times").map(|(_, bytes)| bytes).sum();
+    let row = Row::lower("jitter, 10 to 15 s: timestamps", times as f64 / stored.points as f64, BYTES_PER_POINT).reach(0.36);
+    rows.push(row.rival("order-0 entropy", 6f64.log2() / 8.0));
+    Ok(())
 }
 
 /// Month and fleet: exact; and each kind in a file of its own, as `rw_load.py --kinds` makes it. Constants have no pages: for them counts by how much
@@ -281,7 +296,7 @@ fn push_one_series(dataset: &Dataset, stored: &Stored, rows: &mut Vec<Row>) -> O
             best_s(5, 0.1, || cached.rows(row, points).and_then(|n| if n == points { Ok(()) } else { Err("Parquet: other rows".into()) }))?
                 * 1e6,
         );
-        let stream = gorilla::encode(&series.timestamps, &series.values);
+        let stream = gorilla::encode(&series.timestamps, series.values.doubles());
         let (mut times, mut values) = (Vec::new(), Vec::new());
         gorillas.push(
             best_s(10, 0.05, || -> Outcome<()> {
@@ -299,15 +314,11 @@ fn push_one_series(dataset: &Dataset, stored: &Stored, rows: &mut Vec<Row>) -> O
     Ok(())
 }
 
-/// Selects the series by its labels, plans, decodes.
+/// Finds the series by its labels, plans, decodes.
 fn read_one(stored: &Stored, metric: &[u8], tags: &[tailors_model::Tag], points: usize, scratch: &mut DecodeScratch) -> Outcome<f64> {
     let (mut sum, mut got) = (0.0, 0);
     for (file, index) in &stored.files {
-        let Ok(place) = index.metrics().binary_search_by(|entry| (entry.org, &entry.metric[..]).cmp(&(data::ORG, metric))) else {
-            continue;
-        };
-        let selected = index.select(data::ORG, place, &mut |own| own == tags)?;
-        for read in index.plan_reads(&selected) {
+        for read in index.plan_reads(&index.find(data::ORG, metric, tags)?) {
             index.decode(&read, &file.bytes[read.range.start as usize..read.range.end as usize], scratch, &mut |_, _, values| {
                 got += values.len();
                 sum += values.first().copied().unwrap_or(0.0);
@@ -318,22 +329,36 @@ fn read_one(stored: &Stored, metric: &[u8], tags: &[tailors_model::Tag], points:
 }
 
 /// Order-0 entropy of a metric's increments or of its values, whichever is less, bytes per point, with Miller and Madow's correction.
-fn entropy_bytes(bucket: &BucketInput) -> f64 {
-    // Ten thousandths hold every decimal of base/synth exactly.
-    let scaled = |value: &f64| (value * 10_000.0).round() as i64;
-    let (mut values, mut increments): (BTreeMap<i64, u64>, BTreeMap<i64, u64>) = Default::default();
+/// What is no number (NaN, infinities, -0.0) is a symbol of its own. Also says whether it is that of increments. `None` for constants and for what
+/// is no decimal.
+fn entropy_bytes(bucket: &BucketInput) -> Option<(f64, bool)> {
+    let mut values: BTreeMap<(bool, i64), u64> = BTreeMap::new();
+    let mut increments = values.clone();
     for series in &bucket.series {
-        for value in &series.values {
-            *values.entry(scaled(value)).or_default() += 1;
-        }
-        for pair in series.values.windows(2) {
-            *increments.entry(scaled(&pair[1]) - scaled(&pair[0])).or_default() += 1;
+        let mut before = None;
+        for value in series.values.doubles() {
+            // Ten thousandths hold every decimal of base/synth exactly.
+            let scaled = (value * 10_000.0).round();
+            if !value.is_finite() || value.to_bits() == (-0.0f64).to_bits() {
+                let symbol = (true, value.to_bits() as i64);
+                *values.entry(symbol).or_default() += 1;
+                *increments.entry(symbol).or_default() += 1;
+                continue;
+            }
+            if scaled / 10_000.0 != *value {
+                return None;
+            }
+            *values.entry((false, scaled as i64)).or_default() += 1;
+            if let Some(before) = before.replace(scaled as i64) {
+                *increments.entry((false, scaled as i64 - before)).or_default() += 1;
+            }
         }
     }
-    bits(&values).min(bits(&increments)) / 8.0
+    let (values, increments) = (bits(&values) / 8.0, bits(&increments) / 8.0);
+    (values > 0.0).then_some((values.min(increments), increments < values))
 }
 
-fn bits(counts: &BTreeMap<i64, u64>) -> f64 {
+fn bits<K>(counts: &BTreeMap<K, u64>) -> f64 {
     let total = counts.values().sum::<u64>() as f64;
     let plain: f64 = counts.values().map(|count| -(*count as f64) * (*count as f64 / total).log2()).sum::<f64>() / total;
     plain + (counts.len().saturating_sub(1)) as f64 / (2.0 * total) * std::f64::consts::LOG2_E
@@ -348,13 +373,5 @@ mod tests {
         let counts = BTreeMap::from([(0, 500_000), (1, 500_000)]);
         assert!((bits(&counts) - 1.0).abs() < 1e-5);
         assert_eq!(bits(&BTreeMap::from([(3, 9)])), 0.0);
-    }
-
-    #[test]
-    fn sums_per_step_take_every_point_once() {
-        let times: Vec<u32> = (0..300).map(|second| second * 1_000).collect();
-        let mut sums = vec![0.0; 6];
-        add_per_step(&times, &[1.0; 300], &mut sums);
-        assert_eq!(sums, [60.0, 60.0, 60.0, 60.0, 60.0, 0.0]);
     }
 }

@@ -6,6 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tailors_format::chunk::{BucketInput, SeriesColumn, Span};
 use tailors_model::window::{WINDOW_MS, WINDOW_S};
 use tailors_model::{MetricMeta, OrgId, Tag, Window, canonical_tags};
@@ -40,7 +42,12 @@ type Columns = BTreeMap<Bytes, OfMetric>;
 impl Dataset {
     fn of(name: &'static str, columns: Columns) -> Self {
         let bucket = |(metric, series): (Bytes, OfMetric)| {
-            let column = |(tags, (timestamps, values))| SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values };
+            let column = |(tags, (timestamps, values)): (_, (_, Vec<f64>))| SeriesColumn {
+                tags,
+                meta: MetricMeta::default(),
+                timestamps,
+                values: values.into(),
+            };
             BucketInput { org: ORG, metric, meta: MetricMeta::default(), series: series.into_iter().map(column).collect() }
         };
         Self { name, buckets: columns.into_iter().map(bucket).collect() }
@@ -57,7 +64,7 @@ impl Dataset {
 
     /// Sum over all points that any lost, doubled or changed point changes; independent of order.
     pub(crate) fn fingerprint(&self) -> u64 {
-        self.series().fold(0, |sum, (_, series)| sum.wrapping_add(fingerprint(&series.timestamps, &series.values)))
+        self.series().fold(0, |sum, (_, series)| sum.wrapping_add(fingerprint(&series.timestamps, series.values.doubles())))
     }
 
     /// The same without the series that `drop` names.
@@ -139,9 +146,9 @@ fn synthetic(name: &'static str, class: Class, series: u32, step_s: u32) -> Data
     Dataset::of(name, columns)
 }
 
-/// Every 30 s, so that 20,000 series are 5 M points.
+/// 20,000 series at 1 s, 5 M points: its table is in `docs/numbers.md`.
 pub(crate) fn mix(quick: bool) -> Dataset {
-    synthetic("mix", Class::Mix, if quick { 4_000 } else { 20_000 }, 30)
+    synthetic("mix", Class::Mix, if quick { 4_000 } else { 20_000 }, 1)
 }
 
 /// One window of the month: 20 series at 1 s.
@@ -152,6 +159,23 @@ pub(crate) fn month() -> Dataset {
 /// One window of the fleet at 1 s: 500 hosts, quick 100, so that each kind has as many.
 pub(crate) fn fleet(quick: bool) -> Dataset {
     synthetic("fleet", Class::Fleet, if quick { 200 } else { 1_000 }, 1)
+}
+
+/// 100 series whose points come 10 to 15 whole seconds apart, as likely as not, each series by itself.
+pub(crate) fn jitter() -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let mut columns = OfMetric::new();
+    for host in 0..100 {
+        let mut at_s = rng.random_range(0..15u32);
+        let mut timestamps = Vec::new();
+        while i64::from(at_s) < WINDOW_S {
+            timestamps.push(at_s * 1_000);
+            at_s += rng.random_range(10..=15u32);
+        }
+        let values = vec![1.0; timestamps.len()];
+        columns.insert(vec![Tag::pair("host", format!("host-{host:03}"))], (timestamps, values));
+    }
+    Dataset::of("jitter", Columns::from([(Bytes::from_static(b"up"), columns)]))
 }
 
 /// Kinds of `rw_load.py`, by number.

@@ -3,6 +3,7 @@
 //! In: the name of a benchmark. Out: rows (`report`), as a table for people or as JSON. A rival is measured in the same run where it can be; else its
 //! figure was recorded (`../shared/design/rivals.md`) and its name stands in `recorded`. Data comes from a seed or from `fixtures/`.
 
+mod churn;
 mod codec;
 mod data;
 mod import;
@@ -41,6 +42,9 @@ struct Cli {
     /// codec: host metrics at 1 Hz as CSV; default: `fixtures/host-1hz.csv.zst` of the repository.
     #[arg(long)]
     host: Option<PathBuf>,
+    /// codec: one data set alone: host, mix, month, fleet, jitter, or churn.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,7 +60,7 @@ enum Name {
 fn main() -> Outcome<()> {
     let cli = Cli::parse();
     let rows = match cli.name {
-        Name::Codec => codec::run(&cli.host.unwrap_or_else(data::host_fixture), cli.quick)?,
+        Name::Codec => codec::run(&cli.host.unwrap_or_else(data::host_fixture), cli.quick, cli.only.as_deref())?,
         Name::Payload => payload::run(cli.quick)?,
         Name::Import => import::run(cli.server.as_deref(), cli.quick)?,
     };

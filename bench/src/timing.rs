@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Runs `work` once; its result and seconds.
+use rustix::time::{ClockId, clock_gettime};
+
+/// Runs `work` once; its result and seconds by the clock.
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 pub(crate) fn time<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let began = Instant::now();
@@ -10,11 +12,23 @@ pub(crate) fn time<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (result, began.elapsed().as_secs_f64())
 }
 
-/// The least seconds of several runs: what the work takes when nothing else disturbs it. Stops early after `budget_s`.
+/// Runs `work`, which stays on this thread, once; its result and its CPU seconds: other work on the machine moves these less than the clock's.
+pub(crate) fn time_cpu<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let began = thread_cpu_s();
+    let result = work();
+    (result, thread_cpu_s() - began)
+}
+
+fn thread_cpu_s() -> f64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// The least CPU seconds of several runs on this thread. Stops early after `budget_s`.
 pub(crate) fn best_s<T, E>(runs: usize, budget_s: f64, mut work: impl FnMut() -> Result<T, E>) -> Result<f64, E> {
     let (mut best, mut spent) = (f64::INFINITY, 0.0);
     for _ in 0..runs.max(1) {
-        let (result, seconds) = time(&mut work);
+        let (result, seconds) = time_cpu(&mut work);
         std::hint::black_box(result?);
         best = best.min(seconds);
         spent += seconds;

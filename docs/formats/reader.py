@@ -4,8 +4,8 @@
   pip install numpy pcodec zstandard
   reader.py FILE [SHARD]     SHARD: mod-0064-0017 or org-0000000042; without it nothing but checksums of the trailer is checked
 
-Prints a line per series entry, sorted: org, metric, tags, metadata, summary, points; tab-separated. A point is `ms:bits`, milliseconds from the
-file's start and the value's 64 bits in hex; a summary is `count nans min max sum first last`, the doubles as bits, or `-` if the file holds none.
+Prints a line per series entry, sorted: org, metric, tags, metadata, summary, points; tab-separated. A point is `ms:value`, milliseconds from the
+file's start and the double's 64 bits in hex, or a sketch or histogram as `Sketch` and `Histogram` below show it; a summary is `count nans min max sum first last`, the doubles as bits, or `-` if the file holds none.
 Any damage ends in a non-zero exit.
 """
 import struct
@@ -60,6 +60,12 @@ def from_bits(value):
 def from_ordered(integer):
     """The double whose bits are the integer; of a negative one all bits but the sign are flipped."""
     return from_bits(integer if integer >= 0 else (integer & U64) ^ (1 << 63) - 1)
+
+
+def ordered(double):
+    """Inverse of from_ordered."""
+    pattern = struct.unpack("<q", struct.pack("<d", double))[0]
+    return pattern if pattern >= 0 else pattern ^ (1 << 63) - 1
 
 
 def unzstd(data, most):
@@ -127,11 +133,11 @@ class Cursor:
 
     def summaries(self, points, edges):
         forms = self.column(len(points))
-        doubles = sum(forms)
-        whole = [self.column(len(points) - doubles) for _ in range(5 if edges else 3)]
-        floats = [self.column(doubles) for _ in range(6 if edges else 4)]
-        whole, floats = iter(list(zip(*whole))), iter(list(zip(*floats)))
-        return [(form, next(floats) if form else next(whole)) for form in forms]
+        whole = [self.column(forms.count(0)) for _ in range(5 if edges else 3)]
+        floats = [self.column(forms.count(1)) for _ in range(6 if edges else 4)]
+        check(all(form < 3 for form in forms), "unknown form of a summary")
+        rows = iter(list(zip(*whole))), iter(list(zip(*floats))), iter([()] * forms.count(2))
+        return [(form, next(rows[form])) for form in forms]
 
 
 def block(encoding, data, n):
@@ -140,6 +146,10 @@ def block(encoding, data, n):
         value = cursor.varint()
         cursor.done()
         return [value] * n
+    if encoding == 7:
+        first, step = cursor.varint(), unzigzag(cursor.varint())
+        cursor.done()
+        return [first + i * step & U64 for i in range(n)]
     if encoding == 4:
         width = cursor.u8()
         plain = unzstd(cursor.rest(), n * width)
@@ -239,7 +249,9 @@ class File:
 
     def read_series(self, cursor):
         n = cursor.varint()
-        self.sets, times, flags = cursor.column(n), cursor.column(n), cursor.column(n)
+        self.sets, times = cursor.column(n), cursor.column(n)
+        flags = [i % 2 for i, run in enumerate(cursor.column(cursor.varint())) for _ in range(run)]
+        check(len(flags) == n, "runs of constants do not add up")
         self.series_times = [self.times[number] for number in times]
         exponents = cursor.column(sum(flags))
         constants = iter([from_bits(number) if exponent == 15 else unzigzag(number) / 10.0**exponent
@@ -301,7 +313,16 @@ class File:
         self.values = {i: [] for i in varying}
         self.chunk_of, self.summarized_pages, number = {}, [], 0
         for pages, coder, flags, meta, transform, parameter, divisor in chunks:
-            dictionary = []
+            dictionary, base, patterns, distribution = [], None, [], None
+            if flags & 1:
+                cursor = Cursor(meta)
+                base = unzigzag(cursor.varint())
+                patterns = [struct.unpack("<Q", cursor.take(8))[0] for _ in range(cursor.varint())]
+                meta = cursor.rest()
+            check((coder == 5) == (transform in (5, 6)), "a coder of another kind of values")
+            if transform in (5, 6):
+                check((flags, parameter, divisor) == (0, 0, 1), "flags, mapping or divisor of columns")
+                distribution = (Sketches if transform == 5 else Histograms)(Cursor(meta))
             if transform == 4:
                 cursor = Cursor(meta)
                 dictionary = [from_ordered(signed(entry)) for entry in cursor.column(cursor.varint())]
@@ -320,7 +341,12 @@ class File:
                 if any(len(self.series_times[series]) < 256 for series, _ in parts):
                     self.summarized_pages.append(points)
                 body = self.checked(2, at, self.data[at:at + size + 4])
-                values = page_values(Cursor(body), points, [n for _, n in parts], coder, flags, opened, transform, parameter, divisor, dictionary)
+                lengths = [n for _, n in parts]
+                page = Cursor(body)
+                if distribution:
+                    values = distribution.read(page, lengths)
+                else:
+                    values = doubles_of(page, lengths, (coder, flags, opened), (base, patterns), (transform, parameter, divisor), dictionary)
                 for series, n in parts:
                     self.values[series] += values[:n]
                     values = values[n:]
@@ -331,7 +357,7 @@ class File:
         if constant is not None:
             is_nan = constant != constant
             fields = [0, n if is_nan else 0, constant, constant, 0.0 if is_nan else constant * n, constant, constant]
-        elif series not in self.summaries:
+        elif series not in self.summaries or self.summaries[series][0] == 2:
             return "-"
         elif self.summaries[series][0]:
             nans, *doubles = self.summaries[series][1]
@@ -354,40 +380,277 @@ class File:
             constant, times = self.constants[series], self.series_times[series]
             values = self.values[series] if constant is None else [constant] * len(times)
             check(len(values) == len(times), "values and timestamps differ")
-            points = " ".join(f"{time}:{bits(value)}" for time, value in zip(times, values))
+            shown = (bits(value) if isinstance(value, float) else value.show() for value in values)
+            points = " ".join(f"{time}:{value}" for time, value in zip(times, shown))
             yield "\t".join([str(org), name.decode(), tags.decode(), f"{kind} {interval} {unit.decode()} {text.decode()}", self.summary(series), points])
 
 
-def page_values(cursor, n, parts, coder, flags, opened, transform, parameter, divisor, dictionary):
-    exceptions = []
-    if flags & 1:
-        count = cursor.varint()
-        if count:
-            patterns = [struct.unpack("<Q", cursor.take(8))[0] for _ in range(cursor.varint())]
-            at, places = -1, []
-            for _ in range(count):
-                at += cursor.varint() + 1
-                places.append(at)
-            exceptions = [(place, patterns[cursor.varint()]) for place in places]
-    firsts, first = [], 0
-    if flags & 2:
-        for _ in parts:
-            first = signed(first + unzigzag(cursor.varint()))
-            firsts.append(first)
-    count = n - len(firsts)
+def take_firsts(page, parts, flags):
+    """(position, integer) of the first value of each part of a page of differences, and which of them are exceptions."""
+    firsts, exceptions, first, place = [], [], 0, 0
+    for points in parts if flags & 2 else []:
+        number = page.varint()
+        if flags & 1:
+            if number & 1:
+                exceptions.append((place, page.varint()))
+            number >>= 1
+        first = signed(first + unzigzag(number))
+        firsts.append((place, first))
+        place += points
+    return firsts, exceptions
+
+
+class Column:
+    """A column of sketches or histograms; `meta` as the chunk's metadata holds it."""
+
+    def __init__(self, meta, doubles=False, differences=True):
+        self.transform = None
+        if doubles:
+            self.transform, self.parameter, self.divisor, self.exceptions = meta.u8(), meta.u8(), meta.varint(), meta.u8()
+            check(self.transform in (1, 2, 3) and self.exceptions < 2, "transform of a column")
+        form, self.coder = meta.u8(), meta.u8()
+        check(form < 2 and self.coder < 5, "unknown form or coder of a column")
+        check(differences or not form, "differences in a column that has none")
+        self.differences = form == 1
+        if self.coder == 0:
+            self.constant = unzigzag(meta.varint())
+            return
+        own = meta.take(meta.varint())
+        self.opened = pco_chunk(own, {1: "i32", 2: "i64"}[self.coder])[0] if self.coder < 3 else None
+
+    def integers(self, page, n, undo=None):
+        if self.coder == 0:
+            out = [self.constant] * n
+        elif n == 0:
+            out = []
+        else:
+            out = coded_integers(Cursor(page.take(page.varint())), n, self.coder, self.opened)
+        return undo(out) if self.differences else out
+
+    def doubles(self, page, n, undo):
+        odd = exceptions_of(page) if self.exceptions else []
+        out = self.integers(page, n, undo)
+        if self.transform == 3:
+            out = [from_ordered(integer) for integer in out]
+        else:
+            scale = 10.0**self.parameter if self.transform == 1 else 2.0**self.parameter
+            out = [float(integer * self.divisor) / scale for integer in out]
+        for place, pattern in odd:
+            out[place] = from_bits(pattern)
+        return out
+
+
+def from_value_before(parts):
+    def undo(integers):
+        out, rest, first = [], iter(integers), 0
+        for length in parts:
+            before = first
+            for at in range(length):
+                before = signed(before + next(rest))
+                first = before if at == 0 else first
+                out.append(before)
+        return out
+    return undo
+
+
+def from_bin_before(groups):
+    """`groups`: per part, per value, what its keys mean (bins of other meanings are not compared) and the key of each bin."""
+    def undo(integers):
+        out, rest = [], iter(integers)
+        for part in groups:
+            before, scale = {}, None
+            for own_scale, keys in part:
+                own = {}
+                for key in keys:
+                    own[key] = signed(next(rest) + (before.get(key, 0) if scale == own_scale else 0))
+                    out.append(own[key])
+                before, scale = own, own_scale
+        return out
+    return undo
+
+
+def cut(rest, lengths):
+    rest = iter(rest)
+    return [[next(rest) for _ in range(length)] for length in lengths]
+
+
+def expected(double):
+    return 0.0 if double != double else double
+
+
+class Sketch:
+    def __init__(self, *fields):
+        self.fields = fields
+
+    def show(self):
+        keys, counts, count, *doubles = self.fields
+        bins = ",".join(f"{key}={count}" for key, count in zip(keys, counts))
+        return "/".join(["sketch", str(count), *map(bits, doubles), bins])
+
+
+class Sketches:
+    def __init__(self, meta):
+        self.bins, self.first = Column(meta), Column(meta)
+        self.gaps, self.counts, self.more = Column(meta, differences=False), Column(meta), Column(meta, differences=False)
+        self.doubles = [Column(meta, True) for _ in range(3)]
+        self.averages = Column(meta, differences=False)
+        meta.done()
+
+    def read(self, page, parts):
+        n, undo = sum(parts), from_value_before(parts)
+        bins = self.bins.integers(page, n, undo)
+        check(min(bins) >= 0 and sum(bins) <= 131_072, "too many bins")
+        firsts = self.first.integers(page, n, undo)
+        gaps, keys = iter(self.gaps.integers(page, sum(bins) - sum(own > 0 for own in bins))), []
+        for own, first in zip(bins, firsts):
+            keys.append([first][:own])
+            for _ in range(own - 1):
+                keys[-1].append(keys[-1][-1] + next(gaps) + 1)
+            check(all(a < b for a, b in zip(keys[-1], keys[-1][1:])) and all(abs(2 * key + 1) < 1 << 32 for key in keys[-1]), "keys")
+        counts = self.counts.integers(page, sum(bins), from_bin_before(cut(((0, own) for own in keys), parts)))
+        counts = cut([(count & U64) + 1 for count in counts], bins)
+        check(all(count <= U64 for own in counts for count in own), "count of a bin")
+        more = self.more.integers(page, n)
+        doubles = [column.doubles(page, n, undo) for column in self.doubles]
+        averages = self.averages.integers(page, n)
+        page.done()
+        out = []
+        for own, of_bins, extra, total, low, high, off in zip(keys, counts, more, *doubles, averages):
+            count = sum(of_bins) + extra & U64
+            average = expected(total / float(count)) if count else 0.0
+            out.append(Sketch(own, of_bins, count, total, low, high, from_ordered(signed(ordered(average) + off))))
+        return out
+
+
+class Layout:
+    def __init__(self, schema, flavour, threshold, positive, negative, bounds):
+        self.schema, self.flavour, self.threshold, self.sides, self.bounds = schema, flavour, threshold, (positive, negative), bounds
+        check(schema == -53 or -4 <= schema <= 8 and not bounds, "schema")
+        self.keys = [("zero",)]
+        for side, spans in enumerate(self.sides):
+            at = 0
+            for place, (offset, length) in enumerate(spans):
+                check(place == 0 or offset >= 0, "spans overlap")
+                check(length <= 131_072, "too many buckets")
+                self.keys += [(side, at + offset + i) for i in range(length)]
+                at += offset + length
+        self.buckets = [sum(length for _, length in spans) for spans in self.sides]
+        self.items = sum(self.buckets) + len(positive) + len(negative) + len(bounds)
+
+
+class Histogram:
+    def __init__(self, *fields):
+        self.fields = fields
+
+    def show(self):
+        layout, hint, count, counts, total = self.fields
+        one, flavour = (bits, "doubles") if layout.flavour else (str, "integers")
+        spans = [",".join(f"{offset}+{length}" for offset, length in side) for side in layout.sides]
+        bounds = ",".join(f"{bound:016x}" for bound in layout.bounds)
+        zero, sides = counts[0], cut(counts[1:], layout.buckets)
+        counts = [",".join(map(one, side)) for side in sides]
+        head = ["histogram", str(layout.schema), f"{layout.threshold:016x}", str(hint), bits(total)]
+        return "/".join([*head, *spans, bounds, flavour, one(count), one(zero), *counts])
+
+
+class Histograms:
+    def __init__(self, meta):
+        self.numbers, self.hints = Column(meta), Column(meta, differences=False)
+        self.counts = Column(meta), Column(meta, True)
+        self.more, self.sums = Column(meta, differences=False), Column(meta, True)
+        meta.done()
+
+    def layouts(self, page, n):
+        count = page.varint()
+        check(count <= n, "more layouts than histograms")
+        schemas, flavours, thresholds, *lengths = (page.column(count) for _ in range(6))
+        positive, negative, bounds = lengths
+        check(max(sum(positive), sum(negative), sum(bounds)) <= 131_072, "too many spans or bounds")
+        offsets, spans = page.column(sum(positive) + sum(negative)), page.column(sum(positive) + sum(negative))
+        spans = iter([(unzigzag(offset), length) for offset, length in zip(offsets, spans)])
+        patterns = iter(page.column(sum(bounds)))
+        out = []
+        for i in range(count):
+            own = [[next(spans) for _ in range(lengths[i])] for lengths in (positive, negative)]
+            out.append(Layout(unzigzag(schemas[i]), flavours[i], thresholds[i], *own, [next(patterns) for _ in range(bounds[i])]))
+        return out
+
+    def read(self, page, parts):
+        n, undo = sum(parts), from_value_before(parts)
+        layouts = self.layouts(page, n)
+        numbers = self.numbers.integers(page, n, undo)
+        check(all(0 <= number < len(layouts) for number in numbers), "a histogram of no layout")
+        of_value = [layouts[number] for number in numbers]
+        check(sum(layout.items for layout in of_value) <= 131_072, "too many buckets")
+        hints = self.hints.integers(page, n)
+        check(all(0 <= hint < 4 for hint in hints), "unknown reset hint")
+        groups, sizes = [], []
+        for flavour in (0, 1):
+            own = [[layout for layout in part if layout.flavour == flavour] for part in cut(of_value, parts)]
+            groups.append(from_bin_before([[((layout.schema, layout.bounds), layout.keys) for layout in part] for part in own]))
+            sizes.append(sum(len(layout.keys) for part in own for layout in part))
+        counts = (iter([count & U64 for count in self.counts[0].integers(page, sizes[0], groups[0])]),
+                  iter(self.counts[1].doubles(page, sizes[1], groups[1])))
+        more = self.more.integers(page, n)
+        sums = self.sums.doubles(page, n, undo)
+        page.done()
+        out = []
+        for layout, hint, extra, total in zip(of_value, hints, more, sums):
+            own = [next(counts[layout.flavour]) for _ in layout.keys]
+            if layout.flavour:
+                count = 0.0
+                for one in own:  # not sum(): newer Pythons compensate
+                    count += one
+                count = from_ordered(signed(ordered(expected(count)) + extra))
+            else:
+                count = sum(own) + extra & U64
+            out.append(Histogram(layout, hint, count, own, total))
+        return out
+
+
+def exceptions_of(cursor):
+    at, out = -1, []
+    for _ in range(cursor.varint()):
+        at += cursor.varint() + 1
+        out.append((at, struct.unpack("<Q", cursor.take(8))[0]))
+    return out
+
+
+def coded_integers(cursor, count, coder, opened):
     if coder in (1, 2):
-        coded = [int(value) for value in pco_page(opened, cursor.rest(), {1: np.int32, 2: np.int64}[coder], count)]
-    elif coder == 3:
+        return [int(value) for value in pco_page(opened, cursor.rest(), {1: np.int32, 2: np.int64}[coder], count)]
+    if coder == 3:
         varints = Cursor(unzstd(cursor.rest(), count * 10))
         coded = [unzigzag(varints.varint()) for _ in range(count)]
         varints.done()
-    else:
-        check(coder == 4, f"unknown coder {coder}")
-        coded = list(struct.unpack(f"<{count}q", cursor.rest()))
+        return coded
+    check(coder == 4, f"unknown coder {coder}")
+    return list(struct.unpack(f"<{count}q", cursor.rest()))
+
+
+def doubles_of(page, parts, how, codes, fraction, dictionary):
+    (coder, flags, opened), (base, patterns), points = how, codes, sum(parts)
+    odds = [struct.unpack("<Q", page.take(8))[0] for _ in range(page.varint())] if flags & 1 else []
+    firsts, exceptions = take_firsts(page, parts, flags)
+    coded = coded_integers(page, points - len(firsts), coder, opened)
+    if flags & 1:
+        starts = {start for start, _ in firsts}
+        places = [place for place in range(points) if place not in starts]
+        exceptions += [(place, integer - base) for place, integer in zip(places, coded) if integer >= base]
+        coded = [0 if integer >= base else integer for integer in coded]
+    values = page_values(parts, coded, firsts, flags, *fraction, dictionary)
+    for place, code in sorted(exceptions):
+        check(code <= len(patterns), "exception that stands for no value")
+        values[place] = from_bits(patterns[code] if code < len(patterns) else odds.pop(0))
+    check(not odds, "odd doubles that no integer stands for")
+    return values
+
+
+def page_values(parts, coded, firsts, flags, transform, parameter, divisor, dictionary):
     integers = coded
     if flags & 2:
         integers, coded = [], iter(coded)
-        for length, first in zip(parts, firsts):
+        for length, (_, first) in zip(parts, firsts):
             integers.append(first)
             for _ in range(length - 1):
                 integers.append(signed(integers[-1] + next(coded)))
@@ -400,8 +663,6 @@ def page_values(cursor, n, parts, coder, flags, opened, transform, parameter, di
     else:
         check(transform == 4, f"unknown transform {transform}")
         values = [dictionary[integer] for integer in integers]
-    for place, pattern in exceptions:
-        values[place] = from_bits(pattern)
     return values
 
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::json;
-use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, assemble, encode_bucket, verify_file};
+use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, Values, assemble, encode_bucket, verify_file};
 use tailors_format::doc::{
     CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PlanDoc, RevocationDoc, RouteDoc,
     SealDoc, SnapDoc, StreamDoc, StreamEndDoc,
@@ -144,7 +144,7 @@ pub(crate) fn documents_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-fn shard() -> ShardId {
+pub(crate) fn shard() -> ShardId {
     ShardId::of_org(OrgId(7), 64)
 }
 
@@ -170,9 +170,13 @@ fn read_all(index: &ChunkIndex, data: &[u8]) -> Vec<(u32, u64)> {
         for read in index.plan_reads(&selected) {
             let Some(page) = data.get(read.range.start as usize..read.range.end as usize) else { continue };
             // A damaged page is an error and nothing of it is handed out.
-            let _ = index.decode(&read, page, &mut scratch, &mut |_, times, values| {
-                assert_eq!(times.len(), values.len());
-                bits.extend(times.iter().copied().zip(values.iter().map(|value| value.to_bits())));
+            let _ = index.decode_values(&read, page, &mut scratch, &mut |_, times, values| match values {
+                Values::Doubles(values) => {
+                    assert_eq!(times.len(), values.len());
+                    bits.extend(times.iter().copied().zip(values.iter().map(|value| value.to_bits())));
+                }
+                Values::Sketches(values) => assert!(times.len() == values.len() && values.iter().all(|value| value.check().is_ok())),
+                Values::Histograms(values) => assert!(times.len() == values.len() && values.iter().all(|value| value.check().is_ok())),
             });
         }
     }
@@ -201,12 +205,12 @@ fn bucket(data: &[u8]) -> BucketInput {
         let jitter = |at: u32| if *spacing >= 128 { at * at % 7 } else { 0 };
         let timestamps = (0..wanted as u32).map(|at| at * (step + 6) + jitter(at)).collect();
         let tags = vec![Tag::pair("host", format!("h{number:03}"))];
-        series.push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.collect() });
+        series.push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.collect::<Vec<f64>>().into() });
     }
     BucketInput { org: OrgId(7), metric: Bytes::from_static(b"m"), meta: MetricMeta::default(), series }
 }
 
-fn chunk_of(input: &BucketInput) -> Option<Vec<u8>> {
+pub(crate) fn chunk_of(input: &BucketInput) -> Option<Vec<u8>> {
     let encoded = encode_bucket(input).ok()?;
     let files = assemble(shard(), SPAN, vec![encoded]).ok()?;
     files.into_iter().next().map(|file| file.bytes)
@@ -220,7 +224,7 @@ pub(crate) fn chunk_round_trip(data: &[u8]) -> bool {
     }
     let mut expected: Vec<(u32, u64)> = Vec::new();
     for series in &input.series {
-        expected.extend(series.timestamps.iter().copied().zip(series.values.iter().map(|value| value.to_bits())));
+        expected.extend(series.timestamps.iter().copied().zip(series.values.doubles().iter().map(|value| value.to_bits())));
     }
     let bytes = chunk_of(&input).unwrap_or_default();
     let index = verify_file(shard(), &bytes).unwrap_or_else(|error| panic!("what was written is read: {error}"));
@@ -232,7 +236,8 @@ pub(crate) fn chunk_round_trip(data: &[u8]) -> bool {
 }
 
 pub(crate) fn chunk_seeds() -> Vec<Vec<u8>> {
-    chunk_round_trip_seeds().iter().filter_map(|seed| chunk_of(&bucket(seed))).collect()
+    let doubles = chunk_round_trip_seeds().into_iter().map(|seed| bucket(&seed));
+    doubles.chain(crate::distributions::seed_buckets()).filter_map(|bucket| chunk_of(&bucket)).collect()
 }
 
 pub(crate) fn chunk_round_trip_seeds() -> Vec<Vec<u8>> {

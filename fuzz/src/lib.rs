@@ -5,6 +5,7 @@
 //!
 //! `cargo xtask fuzz` searches with libFuzzer; the tests replay seeds and corpus.
 
+mod distributions;
 mod files;
 mod intake;
 mod payload;
@@ -32,4 +33,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "documents", run: files::documents, seeds: files::documents_seeds },
     Target { name: "chunk_file", run: files::chunk_file, seeds: files::chunk_seeds },
     Target { name: "chunk_round_trip", run: files::chunk_round_trip, seeds: files::chunk_round_trip_seeds },
+    Target { name: "sketches", run: distributions::sketches, seeds: distributions::sketch_seeds },
+    Target { name: "histograms", run: distributions::histograms, seeds: distributions::histogram_seeds },
 ];

@@ -84,7 +84,7 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Writes seeded synthetic data, which is its own truth.
     #[command(
-        after_help = "Classes: hosts containers counters gauges mantissa mix month fleet\nExample: tailors generate --class hosts --seed 1 --out points.csv.zst"
+        after_help = "Classes: hosts processes containers counters gauges mantissa mix month fleet\nExample: tailors generate --class hosts --seed 1 --out points.csv.zst"
     )]
     Generate(Generate),
     /// Checks whether an object store keeps the promises the commit protocol needs.

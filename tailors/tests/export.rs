@@ -12,7 +12,9 @@ use std::process::Command;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Ended, Server, run, write_request};
-use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, assemble, encode_bucket, verify_file};
+use tailors_format::chunk::{
+    BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, SeriesValues, Span, ValueKind, assemble, encode_bucket, verify_file,
+};
 use tailors_model::{MetricMeta, OrgId, ShardId, Tag, TagKind};
 
 /// The window after [`CLOSED_WINDOW`], closed too.
@@ -76,12 +78,12 @@ fn rows(path: &Path) -> (Vec<Row>, Vec<i64>) {
     (rows, series)
 }
 
-/// Points of a chunk file as its decoder gives them, in file order.
+/// Numbers of a chunk file as its decoder gives them, in file order.
 fn decoded(shard: ShardId, bytes: &[u8]) -> Vec<Row> {
     let index: ChunkIndex = verify_file(shard, bytes).expect("a good file");
     let (mut rows, mut scratch) = (Vec::new(), DecodeScratch::default());
     for metric in index.metrics() {
-        for series in metric.series.clone() {
+        for series in metric.series.clone().filter(|series| index.kind(*series).expect("a series") == ValueKind::Doubles) {
             let tags = index.tags(series).expect("tags");
             let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
             let tags = tags.iter().map(|tag| (utf8(&tag.key), (tag.kind == TagKind::Pair).then(|| utf8(&tag.value))));
@@ -161,6 +163,24 @@ fn a_chunk_file_comes_back_bit_for_bit() {
     }
 }
 
+#[test]
+fn sketches_are_passed_over_and_said() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let (file, out) = (golden("distributions.tchk"), temp.path().join("x.parquet"));
+    let index = verify_file(ShardId::of_org(OrgId(7), 64), &std::fs::read(&file).expect("reads")).expect("a good file");
+    let is_number = |series: &u32| index.kind(*series).expect("a series") == ValueKind::Doubles;
+    let (numbers, others): (Vec<u32>, Vec<u32>) = (0..index.series_len()).partition(is_number);
+    assert!(!others.is_empty());
+    let ended = export(&["--file", file.to_str().expect("UTF-8")], &out, &[]);
+    if numbers.is_empty() {
+        assert!(ended.code == 1 && ended.err.contains(&format!("sketches and histograms ({} series)", others.len())), "{}", ended.err);
+        assert!(names_in(temp.path()).is_empty());
+        return;
+    }
+    assert!(ended.ok().contains(&format!("note: {} series of sketches", others.len())));
+    assert!(rows(&out).0 == decoded(ShardId::of_org(OrgId(7), 64), &std::fs::read(&file).expect("reads")));
+}
+
 /// A metric of two buckets, as a build cuts a long one by time: constants of the second stand behind values of the first, and a series goes on.
 #[test]
 fn a_series_cut_by_time_stays_in_order() {
@@ -170,7 +190,7 @@ fn a_series_cut_by_time_stays_in_order() {
             tags: vec![Tag::pair("host", host.to_string())],
             meta: MetricMeta::default(),
             timestamps: (from..from + 500).map(|n| n * 1_000).collect(),
-            values: (from..from + 500).map(value).collect(),
+            values: SeriesValues::Doubles((from..from + 500).map(value).collect()),
         });
         let input = BucketInput { org: OrgId(7), metric: "m".into(), meta: MetricMeta::default(), series: series.collect() };
         encode_bucket(&input).expect("encodes")

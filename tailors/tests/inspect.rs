@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use support::{Ended, run};
-use tailors_format::chunk::{BucketInput, SeriesColumn, Span, assemble, encode_bucket};
+use tailors_format::chunk::{BucketInput, SeriesColumn, SeriesValues, Span, assemble, encode_bucket};
 use tailors_model::{MetricMeta, OrgId, ShardId};
 
 fn inspect(more: &[&str]) -> (u64, Ended) {
@@ -67,8 +67,12 @@ fn the_dearest_come_first() {
 fn orgs_are_told_apart() {
     let bucket = |org: u32, points: u32| {
         let values: Vec<f64> = (0..points).map(|n| f64::from(n.wrapping_mul(2_654_435_761) >> 8)).collect();
-        let series =
-            SeriesColumn { tags: vec![], meta: MetricMeta::default(), timestamps: (0..points).map(|n| n * 1_000).collect(), values };
+        let series = SeriesColumn {
+            tags: vec![],
+            meta: MetricMeta::default(),
+            timestamps: (0..points).map(|n| n * 1_000).collect(),
+            values: SeriesValues::Doubles(values),
+        };
         let input = BucketInput { org: OrgId(org), metric: "m".into(), meta: MetricMeta::default(), series: vec![series] };
         encode_bucket(&input).expect("encodes")
     };

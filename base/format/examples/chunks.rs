@@ -170,7 +170,12 @@ fn main() {
         Some(class) => synthetic(class, number(1, 20_000), number(2, 30)),
         None => recording(&arguments[0]),
     };
-    let column = |(tags, (timestamps, values))| SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values };
+    let column = |(tags, (timestamps, values)): (_, (_, Vec<f64>))| SeriesColumn {
+        tags,
+        meta: MetricMeta::default(),
+        timestamps,
+        values: values.into(),
+    };
     let buckets: Vec<BucketInput> = columns
         .into_iter()
         .map(|(metric, series)| BucketInput {

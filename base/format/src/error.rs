@@ -39,6 +39,16 @@ pub enum FormatError {
         /// The number found.
         number: u64,
     },
+    /// Values of one kind where another was asked for.
+    #[error("{what}: holds {found}, {wanted} were asked for; ask a series for its kind first")]
+    OtherKind {
+        /// Which structure.
+        what: &'static str,
+        /// What it holds.
+        found: &'static str,
+        /// What was asked for.
+        wanted: &'static str,
+    },
     /// Structure is whole but says something impossible.
     #[error("{what}: {why}")]
     Invalid {

@@ -65,7 +65,7 @@ fn file_of(metric: &'static str, series: Vec<Vec<f64>>) -> (ChunkIndex, Vec<u8>)
         tags: vec![Tag::pair("host", format!("h{host:03}"))],
         meta: MetricMeta::default(),
         timestamps: (0..values.len() as u32).map(|i| i * 500).collect(),
-        values,
+        values: values.into(),
     };
     let series = series.into_iter().enumerate().map(column).collect();
     let bucket = BucketInput { org: OrgId(7), metric: Bytes::from_static(metric.as_bytes()), meta: MetricMeta::default(), series };

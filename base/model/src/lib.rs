@@ -4,17 +4,21 @@
 //! every machine. Killed here: nothing is lost, nothing is kept.
 
 pub mod clock;
+pub mod histogram;
 pub mod limits;
 pub mod payload;
 pub mod route;
 pub mod series;
 pub mod shard;
+pub mod sketch;
 pub mod source;
 pub mod window;
 
 pub use clock::{Clock, ManualClock};
+pub use histogram::{BucketCounts, BucketLayout, BucketSpan, HistogramCounts, NativeHistogram, ResetHint};
 pub use payload::PayloadHeader;
 pub use route::RouteTable;
 pub use series::{MetricKind, MetricMeta, OrgId, Series, SeriesHash, Tag, TagKind, canonical_tags};
 pub use shard::ShardId;
+pub use sketch::{Bin, Malformed, MergeError, Sketch};
 pub use window::Window;

@@ -36,6 +36,8 @@ pub const BUCKET_POINTS: u64 = 1 << 22;
 pub const PCO_CHUNK_POINTS: usize = 1 << 18;
 /// Points that a packed page holds at least.
 pub const PACKED_PAGE_POINTS: usize = 1_024;
+/// Bins of one sketch, or buckets, spans and bounds of one native histogram, all together: a page must hold one.
+pub const DISTRIBUTION_ITEMS_MAX: usize = 1 << 15;
 /// Bytes of pages after which the next bucket edge starts a new chunk file.
 pub const CHUNK_FILE_BYTES: u64 = 256 << 20;
 /// Series from which on a series has statistics of its own.

@@ -5,7 +5,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use super::Measured;
 use crate::Outcome;
 use crate::data::{Dataset, fingerprint, label_lines};
-use crate::timing::{best_s, keep, time};
+use crate::timing::{best_s, keep, time_cpu};
 
 const LEVEL: i32 = 3;
 /// Rows of a block.
@@ -18,7 +18,7 @@ struct Block {
 
 /// Encodes, reads back, compares.
 pub(crate) fn measure(dataset: &Dataset) -> Outcome<Measured> {
-    let (blocks, encode_s) = time(|| encode(dataset));
+    let (blocks, encode_s) = time_cpu(|| encode(dataset));
     let blocks = blocks?;
     let labels = zstd::bulk::compress(label_lines(dataset).as_bytes(), LEVEL)?;
     let bytes = labels.len() + blocks.iter().flat_map(|block| &block.columns).map(Vec::len).sum::<usize>();
@@ -42,7 +42,7 @@ fn encode(dataset: &Dataset) -> Outcome<Vec<Block>> {
         Ok(())
     };
     for (number, (_, series)) in dataset.series().enumerate() {
-        for (time, value) in series.timestamps.iter().zip(&series.values) {
+        for (time, value) in series.timestamps.iter().zip(series.values.doubles()) {
             columns[0].extend_from_slice(&(number as u32).to_le_bytes());
             columns[1].extend_from_slice(&time.to_le_bytes());
             columns[2].extend_from_slice(&value.to_le_bytes());

@@ -201,7 +201,7 @@ impl Open {
             timestamps.shrink_to_fit();
             values.shrink_to_fit();
             let tags = get_tags(&series.tags).map_err(internal)?;
-            columns.push(SeriesColumn { tags, meta: series.meta.value(&meta), timestamps, values });
+            columns.push(SeriesColumn { tags, meta: series.meta.value(&meta), timestamps, values: values.into() });
         }
         drop(runs);
         drop(self);

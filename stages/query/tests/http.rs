@@ -5,8 +5,9 @@ mod store;
 use axum::http::Method;
 use serde_json::{Value, json};
 use store::{Line, Reply, Server, Store, tags};
+use tailors_format::chunk::SeriesColumn;
 use tailors_format::doc::SealKind;
-use tailors_model::{MetricKind, MetricMeta, Window};
+use tailors_model::{Bin, MetricKind, MetricMeta, Sketch, Window};
 use tailors_query::Limits;
 
 /// Edge of two windows, Unix seconds.
@@ -242,6 +243,27 @@ async fn an_open_window_is_said_in_notes() {
     assert_eq!(tailors["complete_until_ms"], Value::Null);
     assert!(tailors["notes"].to_string().contains("is open"), "{tailors}");
     assert!(reply.json["infos"].is_null());
+}
+
+#[tokio::test]
+async fn sketches_and_histograms_are_passed_over() {
+    let mut store = Store::new();
+    let sketch = Sketch { bins: vec![Bin { key: 1_338, count: 2 }], count: 2, sum: 2.0, min: 1.0, max: 1.0, avg: 1.0 };
+    let column = |words: &str| {
+        let (meta, timestamps) = (MetricMeta::default(), (0..300).map(|i| i * 1_000).collect());
+        SeriesColumn { tags: tags(words), meta, timestamps, values: vec![sketch.clone(); 300].into() }
+    };
+    store.distributions = vec![("m".to_owned(), column("i=1")), ("m".to_owned(), column("i=2")), ("latency".to_owned(), column("i=1"))];
+    let points = (0..30).map(|n| ((T0 + n * 10) * 1_000, n as f64)).collect();
+    store.publish(&[("m".to_owned(), tags("i=1"), points)]).await;
+    let server = store.open(Limits::default(), NOW_MS);
+    let ask = async |query: &str| server.get("/api/v1/query", &[("query", query), ("time", "1795219490")]).await;
+    assert_eq!(ask("m").await.json["data"]["result"], json!([{"metric": {"__name__": "m", "i": "1"}, "value": [1_795_219_490, "29"]}]));
+    assert_eq!(ask("sum_over_time(m[5m])").await.json["data"]["result"][0]["value"][1], "435");
+    for query in ["latency", "avg_over_time(latency[5m])"] {
+        let reply = ask(query).await;
+        assert_eq!((reply.status, &reply.json["data"]["result"]), (200, &json!([])), "{}", reply.text);
+    }
 }
 
 #[tokio::test]

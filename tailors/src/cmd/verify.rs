@@ -9,7 +9,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch};
+use tailors_format::chunk::{ChunkIndex, DecodeScratch, ValueKind};
 use tailors_format::doc::ManifestFile;
 use tailors_model::{OrgId, ShardId, Tag, TagKind, Window};
 use tailors_store::Objects;
@@ -215,6 +215,10 @@ async fn read_file(
     let mut wanted: BTreeMap<u32, (Option<u32>, u32)> = BTreeMap::new();
     for metric in index.metrics().iter().filter(|metric| metric.org == org && truth.metrics.contains(metric.metric.as_ref())) {
         for series in metric.series.clone() {
+            // A truth file holds doubles.
+            if index.kind(series).map_err(damaged)? != ValueKind::Doubles {
+                continue;
+            }
             let tags = index.tags(series).map_err(damaged)?;
             let identity = identity(&metric.metric, &tags);
             let known = truth.numbers.get(&identity).copied();

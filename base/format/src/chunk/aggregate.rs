@@ -1,7 +1,7 @@
 //! Pages -> count, sum, minimum and maximum per step of time, without handing out points.
 //!
 //! Where in a page a step begins follows from the runs of the time column; no timestamp is written out. Series that lie in one step whole are
-//! answered from the index. The sum of 8 values and more runs in four lanes, which are added pairwise at the end: (0 + 2) + (1 + 3).
+//! answered from the index. The sum of 16 values and more runs in eight lanes, which are added at the end: neighbours 4 apart, then 2, then 1.
 
 use super::ChunkIndex;
 use super::decode::DecodeScratch;
@@ -11,8 +11,10 @@ use super::read::PageRead;
 use super::summary::{Statistics, Summary};
 use crate::FormatError;
 
-/// Values from which on four lanes are worth it.
-const LANES_FROM: usize = 8;
+/// Sums beside each other: an addition takes as long as four begin in.
+const LANES: usize = 8;
+/// Values from which on lanes are worth it.
+const LANES_FROM: usize = 2 * LANES;
 
 /// Even steps of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,28 +77,26 @@ impl Aggregate {
     }
 
     fn of_many(values: &[f64]) -> Self {
-        let (mut sum, mut min, mut max) = ([0.0; 4], [f64::INFINITY; 4], [f64::NEG_INFINITY; 4]);
-        let mut take = |four: &[f64; 4]| {
-            for lane in 0..4 {
-                sum[lane] += four[lane];
+        let (mut sum, mut min, mut max) = ([0.0; LANES], [f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                sum[lane] += block[lane];
                 // The first operand counts only if the comparison holds: NaNs are passed over.
-                min[lane] = if four[lane] < min[lane] { four[lane] } else { min[lane] };
-                max[lane] = if four[lane] > max[lane] { four[lane] } else { max[lane] };
+                min[lane] = if block[lane] < min[lane] { block[lane] } else { min[lane] };
+                max[lane] = if block[lane] > max[lane] { block[lane] } else { max[lane] };
             }
-        };
-        let (fours, rest) = values.as_chunks::<4>();
-        fours.iter().for_each(&mut take);
+        }
         for (lane, value) in rest.iter().enumerate() {
             sum[lane] += value;
             min[lane] = if *value < min[lane] { *value } else { min[lane] };
             max[lane] = if *value > max[lane] { *value } else { max[lane] };
         }
-        let both = |lanes: [f64; 4], take: fn(f64, f64) -> f64| take(take(lanes[0], lanes[2]), take(lanes[1], lanes[3]));
-        let sum = both(sum, |a, b| a + b);
+        let sum = fold_lanes(sum, |a, b| a + b);
         if sum.is_nan() {
             return Self::of_some_nans(values);
         }
-        Self { count: values.len() as u64, nans: 0, sum, min: both(min, f64::min), max: both(max, f64::max) }
+        Self { count: values.len() as u64, nans: 0, sum, min: fold_lanes(min, f64::min), max: fold_lanes(max, f64::max) }
     }
 
     /// Left to right: lanes are not worth setting up.
@@ -117,6 +117,17 @@ impl Aggregate {
         values.iter().for_each(|value| out.add(&Self::of_equal(*value, 1)));
         out
     }
+}
+
+fn fold_lanes(mut lanes: [f64; LANES], take: fn(f64, f64) -> f64) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = take(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// What an aggregation hands out: series, number of the first step, steps from there on (those without points are
@@ -183,7 +194,7 @@ impl ChunkIndex {
     /// All points of a metric as one, from the index alone: constants, summaries of series, summaries of pages with shorter ones.
     ///
     /// # Errors
-    /// A position that is no metric of this file: a bug of the caller.
+    /// A position that is no metric of this file: a bug of the caller. [`FormatError::OtherKind`] if it has sketches or histograms.
     pub fn aggregate_metric(&self, metric_index: usize) -> Result<Aggregate, FormatError> {
         let metric = self.metrics.get(metric_index).ok_or_else(|| FormatError::invalid(WHAT, format!("no metric {metric_index}")))?;
         let (mut out, mut page_before) = (Aggregate::NONE, usize::MAX);
@@ -192,6 +203,9 @@ impl ChunkIndex {
             // A page with a summary holds each of its series whole.
             let page = entry.first_value().map(|first| self.page_of(first));
             let Some((page, chunk, own)) = page.and_then(|page| self.page_summary(page)) else {
+                if matches!(self.summaries.get(entry.summary as usize), Some(Summary::Absent)) {
+                    return Err(self.not_doubles(series));
+                }
                 self.statistics(series).iter().for_each(|own| out.add(&Aggregate::of_statistics(own)));
                 continue;
             };
@@ -199,6 +213,7 @@ impl ChunkIndex {
                 page_before = page;
                 let count = u64::from(self.pages.get(page).map_or(0, |page| page.points));
                 let own = match own {
+                    Summary::Absent => return Err(self.not_doubles(series)),
                     Summary::Doubles(own) => own.statistics(count),
                     Summary::Integers(own) => own.statistics(chunk.transform, chunk.divisor, count),
                 };

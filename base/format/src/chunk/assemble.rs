@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pages          per page: its bytes | crc u32; pages of all chunks in file order, nothing between
-//! series index   series varint | tag set of each | time column of each | 1 for a constant
+//! series index   series varint | tag set of each | time column of each
+//!                runs varint | length of each: series that are no constants, constants, and so on in turn
 //!                constants, in series order: exponent (15 = bits) | zigzag integer or bits
 //!                summaries of the other series of 256 points and more, in series order
 //!                own metadata: count varint | series (gap from the one before) | metadata
@@ -167,7 +168,7 @@ fn put_series(series: &[&BucketSeries], sets: &[u64], times: &[u64]) -> Result<V
     put_varint(&mut out, series.len() as u64);
     put_column(&mut out, sets)?;
     put_column(&mut out, times)?;
-    put_column(&mut out, &series.iter().map(|series| u64::from(series.constant.is_some())).collect::<Vec<_>>())?;
+    put_runs_of_constants(&mut out, series)?;
     let constants = series.iter().filter_map(|series| series.constant).map(|value| {
         let decimal = constant_parts(value).map(|(exponent, integer)| (exponent, zigzag(integer)));
         let (exponent, number) = decimal.unwrap_or((BITS, value.to_bits()));
@@ -184,6 +185,20 @@ fn put_series(series: &[&BucketSeries], sets: &[u64], times: &[u64]) -> Result<V
     put_column(&mut out, &own.iter().map(|(i, _)| (i - std::mem::replace(&mut next, i + 1)) as u64).collect::<Vec<_>>())?;
     put_metas(&mut out, &own.iter().map(|(_, meta)| *meta).collect::<Vec<_>>())?;
     Ok(out)
+}
+
+/// Which series are constants: a bucket begins with its constants, so there are few runs.
+fn put_runs_of_constants(out: &mut Vec<u8>, series: &[&BucketSeries]) -> Result<(), FormatError> {
+    let (mut runs, mut is_constant): (Vec<u64>, bool) = (vec![0], false);
+    for series in series {
+        if series.constant.is_some() != is_constant {
+            is_constant = !is_constant;
+            runs.push(0);
+        }
+        runs.last_mut().into_iter().for_each(|run| *run += 1);
+    }
+    put_varint(out, runs.len() as u64);
+    put_column(out, &runs)
 }
 
 fn put_metas(out: &mut Vec<u8>, metas: &[&MetricMeta]) -> Result<(), FormatError> {
@@ -248,5 +263,7 @@ fn transform_parts(transform: Transform) -> (u8, u8) {
         Transform::Binary(scale) => (2, scale),
         Transform::Double => (3, 0),
         Transform::Dictionary => (4, 0),
+        Transform::Sketch => (5, 0),
+        Transform::Histogram => (6, 0),
     }
 }

@@ -36,11 +36,13 @@ pub(super) enum Coder {
     Bytes = 3,
     /// i64 each.
     Raw = 4,
+    /// Columns, each with a coder of its own: sketches and histograms.
+    Columns = 5,
 }
 
 impl Coder {
     pub(super) fn from_u8(number: u8) -> Option<Self> {
-        [Self::Pco32, Self::Pco64, Self::Bytes, Self::Raw].into_iter().find(|coder| *coder as u8 == number)
+        [Self::Pco32, Self::Pco64, Self::Bytes, Self::Raw, Self::Columns].into_iter().find(|coder| *coder as u8 == number)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Coder {
             Self::Pco64 => "pco64",
             Self::Bytes => "bytes",
             Self::Raw => "raw",
+            Self::Columns => "columns",
         }
     }
 }
@@ -209,6 +212,7 @@ impl OpenCoder {
             Coder::Pco64 => PcoChunk::open(what, meta).map(|(chunk, rest)| (Self::Pco64(chunk), rest))?,
             Coder::Bytes => (Self::Bytes, meta),
             Coder::Raw => (Self::Raw, meta),
+            Coder::Columns => return Err(FormatError::invalid(what, "columns where integers are asked for")),
         };
         if rest.is_empty() { Ok(chunk) } else { Err(FormatError::invalid(what, "chunk metadata of another length")) }
     }

@@ -9,6 +9,7 @@
 //!          4 ZSTD_FIXED    little-endian of the smallest width of 1, 2, 4, 8 bytes (a byte before the zstd frame), zstd
 //!          5 PCO           pco chunk metadata and one page, u64
 //!          6 PCO_DELTA     the same of the zigzag differences (the first from 0)
+//!          7 STEP          the first value and the zigzag difference of each two neighbours, varints
 //! strings  column of lengths of the shared prefix with the string before | column of lengths of the rest | blob of the rests
 //! blob     pieces of <= 65,536 bytes: 0 | bytes, or 1 | length varint | zstd; the total comes from the context
 //! ```
@@ -34,6 +35,7 @@ const ZSTD_DELTA: u8 = 3;
 const ZSTD_FIXED: u8 = 4;
 const PCO: u8 = 5;
 const PCO_DELTA: u8 = 6;
+const STEP: u8 = 7;
 
 fn zstd_error(what: &'static str, error: std::io::Error) -> FormatError {
     FormatError::invalid(what, format!("zstd: {error}"))
@@ -72,6 +74,10 @@ fn encode_block(block: &[u64]) -> Result<(u8, Vec<u8>), FormatError> {
     let first = block.first().copied().unwrap_or(0);
     if block.iter().all(|value| *value == first) {
         return Ok((CONST, varints(std::iter::once(first))));
+    }
+    let step = block.get(1).map_or(0, |second| second.wrapping_sub(first));
+    if block.len() > 2 && block.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
+        return Ok((STEP, varints([first, zigzag(step as i64)].into_iter())));
     }
     let plain = varints(block.iter().copied());
     let mut best = (VARINT, plain);
@@ -129,6 +135,15 @@ fn decode_block(what: &'static str, encoding: u8, bytes: &[u8], n: usize, out: &
             let value = cursor.varint()?;
             cursor.finish()?;
             out.resize(out.len() + n, value);
+        }
+        STEP => {
+            let mut cursor = Cursor::new(what, bytes);
+            let (mut value, step) = (cursor.varint()?, unzigzag(cursor.varint()?) as u64);
+            cursor.finish()?;
+            for _ in 0..n {
+                out.push(value);
+                value = value.wrapping_add(step);
+            }
         }
         VARINT => take_varints(what, bytes, n, out)?,
         ZSTD_VARINT => take_varints(what, &unzstd(what, bytes, n * 10)?, n, out)?,

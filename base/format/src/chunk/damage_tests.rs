@@ -6,6 +6,7 @@ use super::layout::{CRC_BYTES, HEADER_BYTES, Region, TRAILER_BYTES, Trailer};
 use super::*;
 
 const GOLDEN: &[u8] = include_bytes!("../../golden/chunk/0.2/everything.tchk");
+const DISTRIBUTIONS: &[u8] = include_bytes!("../../golden/chunk/0.2/distributions.tchk");
 const SMALL: &[u8] = include_bytes!("../../golden/chunk/0.2/small.tchk");
 
 fn shard() -> ShardId {
@@ -44,11 +45,16 @@ fn every_prefix_and_every_bit_of_the_small_one_is_refused() {
 }
 
 #[test]
-fn a_hundred_thousand_flips_of_the_large_one_are_refused() {
-    let index = verify_file(shard(), GOLDEN).unwrap();
-    let (mut bytes, mut random, mut scratch) = (GOLDEN.to_vec(), Random(4), DecodeScratch::default());
+fn a_hundred_thousand_flips_of_the_large_ones_are_refused() {
+    flip(GOLDEN, 70_000);
+    flip(DISTRIBUTIONS, 30_000);
+}
+
+fn flip(golden: &[u8], flips: usize) {
+    let index = verify_file(shard(), golden).unwrap();
+    let (mut bytes, mut random, mut scratch) = (golden.to_vec(), Random(4), DecodeScratch::default());
     let tail = index.trailer.times_at as usize;
-    for _ in 0..100_000 {
+    for _ in 0..flips {
         let (at, bit) = (random.below(bytes.len()), random.below(8));
         bytes[at] ^= 1 << bit;
         // A reader sees the tail when it opens a file, and each page when it asks for it.
@@ -58,7 +64,7 @@ fn a_hundred_thousand_flips_of_the_large_one_are_refused() {
             verify_file(shard(), &bytes).is_err()
         } else {
             let page = index.pages.iter().find(|page| (page.at..page.at + u64::from(page.length)).contains(&(at as u64))).unwrap();
-            index.decode_page(page, &bytes[page.at as usize..page.at as usize + page.length as usize], &mut scratch).is_err()
+            index.check_values_of(page, &bytes[page.at as usize..page.at as usize + page.length as usize], &mut scratch).is_err()
         };
         assert!(error, "byte {at} bit {bit}");
         bytes[at] ^= 1 << bit;
@@ -79,7 +85,7 @@ fn seal_again(bytes: &mut [u8], index: &ChunkIndex, at: usize) {
 
 #[test]
 fn sealed_damage_never_panics() {
-    for (golden, flips) in [(SMALL, 20_000), (GOLDEN, 4_000)] {
+    for (golden, flips) in [(SMALL, 20_000), (GOLDEN, 4_000), (DISTRIBUTIONS, 4_000)] {
         let index = verify_file(shard(), golden).unwrap();
         let (mut random, mut scratch, mut read) = (Random(9), DecodeScratch::default(), 0);
         for _ in 0..flips {
@@ -93,11 +99,11 @@ fn sealed_damage_never_panics() {
             let Ok(damaged) = open(&bytes) else { continue };
             let steps = Steps { start: 0, step: 60_000, count: 240 };
             for series in 0..damaged.series_len() {
-                let _ = (damaged.tags(series), damaged.meta(series), damaged.statistics(series));
+                let _ = (damaged.tags(series), damaged.meta(series), damaged.statistics(series), damaged.kind(series));
             }
             for page in damaged.pages.iter().filter(|page| (page.at..page.at + u64::from(page.length)).contains(&(at as u64))) {
                 let range = page.at as usize..page.at as usize + page.length as usize;
-                read += u32::from(damaged.decode_page(page, &bytes[range], &mut scratch).is_ok());
+                read += u32::from(damaged.check_values_of(page, &bytes[range], &mut scratch).is_ok());
             }
             let few: Vec<u32> = (0..damaged.series_len().min(3)).collect();
             let Ok(reads) = damaged.plan_aggregate(&few, &steps, &mut |_, _, _| {}) else { continue };

@@ -4,10 +4,13 @@ use super::ChunkIndex;
 use super::aggregate::Aggregate;
 use super::coder::{CoderScratch, OpenCoder};
 use super::column::take_column;
+use super::distribution::DistributionScratch;
+use super::exceptions::{Codes, Exception, Exceptions};
 use super::index::{ChunkEntry, PageEntry};
 use super::layout::WHAT;
 use super::pages::DICTIONARY_MAX;
 use super::value::{ROUNDER, Transform, from_ordered};
+use super::values::ValueKind;
 use super::zigzag::unzigzag;
 use crate::FormatError;
 use crate::bytes::Cursor;
@@ -20,10 +23,9 @@ pub struct DecodeScratch {
     /// The chunk opened last: file, number, tables.
     chunk: Option<(u128, u32, OpenChunk)>,
     coder: CoderScratch,
-    exceptions: Vec<(u32, u64)>,
-    patterns: Vec<u64>,
-    /// Points and first integer of each part of the page.
-    parts: Vec<(u32, i64)>,
+    exceptions: Exceptions,
+    /// Points and first integer of each part of the page, and what its first value is if that is an exception.
+    parts: Vec<FirstOfPart>,
     coded: Vec<i64>,
     integers: Vec<i64>,
     pub(super) values: Vec<f64>,
@@ -31,6 +33,7 @@ pub struct DecodeScratch {
     /// What `times` holds: file, column, skipped, points.
     pub(super) times_of: Option<(u128, u32, u32, u32)>,
     pub(super) aggregates: Vec<Aggregate>,
+    pub(super) distributions: DistributionScratch,
 }
 
 impl std::fmt::Debug for DecodeScratch {
@@ -39,10 +42,13 @@ impl std::fmt::Debug for DecodeScratch {
     }
 }
 
+type FirstOfPart = (u32, i64, Option<Exception>);
+
 struct OpenChunk {
     coder: OpenCoder,
     /// Of [`Transform::Dictionary`].
     dictionary: Vec<f64>,
+    codes: Option<Codes>,
 }
 
 impl OpenChunk {
@@ -54,8 +60,9 @@ impl OpenChunk {
             let count = count.ok_or_else(|| FormatError::invalid(WHAT_PAGE, "dictionary longer than its limit"))?;
             dictionary.extend(take_column(WHAT_PAGE, &mut cursor, count)?.into_iter().map(|entry| from_ordered(entry as i64)));
         }
+        let codes = if chunk.exceptions { Some(Codes::take(WHAT_PAGE, &mut cursor)?) } else { None };
         let coder = OpenCoder::open(WHAT_PAGE, chunk.coder, cursor.take(cursor.remaining())?)?;
-        Ok(Self { coder, dictionary })
+        Ok(Self { coder, dictionary, codes })
     }
 }
 
@@ -72,6 +79,10 @@ impl ChunkIndex {
     pub(super) fn decode_page(&self, page: &PageEntry, bytes: &[u8], scratch: &mut DecodeScratch) -> Result<(), FormatError> {
         let body = self.check_page(page, bytes)?;
         let chunk = self.chunks.get(page.chunk as usize).ok_or_else(|| FormatError::invalid(WHAT, "page of no chunk"))?;
+        let kind = chunk.transform.kind();
+        if kind != ValueKind::Doubles {
+            return Err(FormatError::OtherKind { what: WHAT_PAGE, found: kind.name(), wanted: ValueKind::Doubles.name() });
+        }
         let opened = match scratch.chunk.take() {
             Some((file, number, opened)) if (file, number) == (self.identity, page.chunk) => opened,
             _ => OpenChunk::open(chunk, self.chunk_meta.get(chunk.meta.clone()).unwrap_or(&[]))?,
@@ -79,32 +90,46 @@ impl ChunkIndex {
         let (_, _, opened) = scratch.chunk.insert((self.identity, page.chunk, opened));
         let n = page.points as usize;
         let mut cursor = Cursor::new(WHAT_PAGE, body);
-        scratch.exceptions.clear();
-        if chunk.exceptions {
-            take_exceptions(&mut cursor, n, &mut scratch.patterns, &mut scratch.exceptions)?;
+        let codes = opened.codes.as_ref();
+        match codes {
+            Some(_) => scratch.exceptions.begin(&mut cursor)?,
+            None => scratch.exceptions.clear(),
         }
         let values = slice_of(&mut scratch.values, n);
         let integers = if chunk.delta {
-            self.take_firsts(page, &mut cursor, &mut scratch.parts)?;
+            self.take_firsts(page, &mut cursor, codes, &mut scratch.parts)?;
             let coded = slice_of(&mut scratch.coded, n.saturating_sub(scratch.parts.len()));
             opened.coder.read(WHAT_PAGE, cursor.take(cursor.remaining())?, &mut scratch.coder, coded)?;
+            if let Some(codes) = codes {
+                take_from_parts(codes, &scratch.parts, coded, &mut scratch.exceptions)?;
+            }
             let integers = slice_of(&mut scratch.integers, n);
             sum_up(&scratch.parts, coded, integers);
             integers
         } else {
             let integers = slice_of(&mut scratch.integers, n);
             opened.coder.read(WHAT_PAGE, cursor.take(cursor.remaining())?, &mut scratch.coder, integers)?;
+            if let Some(codes) = codes {
+                scratch.exceptions.take_from(WHAT_PAGE, codes, 0, integers)?;
+            }
             integers
         };
+        scratch.exceptions.end(WHAT_PAGE)?;
         to_values(chunk, &opened.dictionary, integers, values)?;
-        for (at, bits) in &scratch.exceptions {
+        for (at, bits) in &scratch.exceptions.met {
             values[*at as usize] = f64::from_bits(*bits);
         }
         Ok(())
     }
 
     /// Points and first integer of each part of a page of differences.
-    fn take_firsts(&self, page: &PageEntry, cursor: &mut Cursor<'_>, parts: &mut Vec<(u32, i64)>) -> Result<(), FormatError> {
+    fn take_firsts(
+        &self,
+        page: &PageEntry,
+        cursor: &mut Cursor<'_>,
+        codes: Option<&Codes>,
+        parts: &mut Vec<FirstOfPart>,
+    ) -> Result<(), FormatError> {
         parts.clear();
         let (mut at, end, mut first) = (page.first, page.first + u64::from(page.points), 0i64);
         let mut varying = self.varying.get(page.first_varying as usize..).unwrap_or(&[]).iter();
@@ -112,18 +137,40 @@ impl ChunkIndex {
             let series = varying.next().and_then(|series| self.series.get(*series as usize));
             let series = series.ok_or_else(|| FormatError::invalid(WHAT_PAGE, "page beyond the last series"))?;
             let series_end = (series.first + u64::from(self.times.points(series.time))).min(end);
-            first = first.wrapping_add(unzigzag(cursor.varint()?));
-            parts.push(((series_end - at) as u32, first));
+            let (mut difference, mut exception) = (cursor.varint()?, None);
+            if let Some(codes) = codes {
+                if difference & 1 == 1 {
+                    let known = codes.of_number(cursor.varint()?);
+                    exception = Some(known.ok_or_else(|| FormatError::invalid(WHAT_PAGE, "exception that stands for no value"))?);
+                }
+                difference >>= 1;
+            }
+            first = first.wrapping_add(unzigzag(difference));
+            parts.push(((series_end - at) as u32, first, exception));
             at = series_end;
         }
         Ok(())
     }
 }
 
+/// Notes the exceptions of a page of differences, part by part; 0 takes their place.
+fn take_from_parts(codes: &Codes, parts: &[FirstOfPart], coded: &mut [i64], exceptions: &mut Exceptions) -> Result<(), FormatError> {
+    let (mut at, mut coded) = (0, coded);
+    for (points, _, first) in parts {
+        if first.is_some() {
+            exceptions.note(WHAT_PAGE, at, *first)?;
+        }
+        let (own, rest) = coded.split_at_mut(*points as usize - 1);
+        exceptions.take_from(WHAT_PAGE, codes, at + 1, own)?;
+        (at, coded) = (at + points, rest);
+    }
+    Ok(())
+}
+
 /// Differences -> integers, part by part; `coded` has one less than `integers` for each part.
-fn sum_up(parts: &[(u32, i64)], coded: &[i64], integers: &mut [i64]) {
+fn sum_up(parts: &[FirstOfPart], coded: &[i64], integers: &mut [i64]) {
     let (mut coded, mut integers) = (coded, integers);
-    for (points, first) in parts {
+    for (points, first, _) in parts {
         let (own, rest) = coded.split_at(*points as usize - 1);
         let (out, after) = integers.split_at_mut(*points as usize);
         let mut sum = *first;
@@ -140,6 +187,8 @@ fn to_values(chunk: &ChunkEntry, dictionary: &[f64], integers: &[i64], values: &
     let pairs = values.iter_mut().zip(integers);
     let outside = || FormatError::invalid(WHAT_PAGE, "integer outside what its transform takes");
     match chunk.transform {
+        // Refused before.
+        Transform::Sketch | Transform::Histogram => return Err(outside()),
         Transform::Double => pairs.for_each(|(value, integer)| *value = from_ordered(*integer)),
         Transform::Dictionary => {
             for (value, integer) in pairs {
@@ -165,37 +214,6 @@ fn to_values(chunk: &ChunkEntry, dictionary: &[f64], integers: &[i64], values: &
                 return Err(outside());
             }
         }
-    }
-    Ok(())
-}
-
-/// Positions below `points` and bits of the values that their transform can't hold.
-fn take_exceptions(
-    cursor: &mut Cursor<'_>,
-    points: usize,
-    patterns: &mut Vec<u64>,
-    exceptions: &mut Vec<(u32, u64)>,
-) -> Result<(), FormatError> {
-    let count = cursor.count(2)?;
-    if count == 0 {
-        return Ok(());
-    }
-    patterns.clear();
-    for _ in 0..cursor.count(8)? {
-        patterns.push(cursor.u64()?);
-    }
-    let mut next = 0u64;
-    for _ in 0..count {
-        let at = next.saturating_add(cursor.varint()?);
-        if at >= points as u64 {
-            return Err(FormatError::invalid(WHAT_PAGE, "exception outside its page"));
-        }
-        exceptions.push((at as u32, 0));
-        next = at + 1;
-    }
-    for exception in exceptions {
-        let pattern = usize::try_from(cursor.varint()?).ok().and_then(|pattern| patterns.get(pattern));
-        exception.1 = *pattern.ok_or_else(|| FormatError::invalid(WHAT_PAGE, "exception without a pattern"))?;
     }
     Ok(())
 }

@@ -2,14 +2,16 @@
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use tailors_model::limits::METRIC_BYTES_MAX;
+use tailors_model::limits::{METRIC_BYTES_MAX, PACKED_PAGE_POINTS, SERIES_STATS_POINTS};
 use tailors_model::{MetricMeta, OrgId, Tag};
 
+use super::distribution::{check_values, encode_distributions};
 use super::pages::{Chunk, EncodeScratch, encode_group};
 use super::plan::plan;
 use super::summary::Summary;
 use super::times::TimeColumn;
 use super::value::{Class, classify};
+use super::values::{SeriesValues, ValueKind};
 use crate::FormatError;
 
 const WHAT: &str = "bucket";
@@ -23,8 +25,8 @@ pub struct SeriesColumn {
     pub meta: MetricMeta,
     /// Milliseconds from the start of the span, strictly increasing, at least one.
     pub timestamps: Vec<u32>,
-    /// Values; as long as `timestamps`.
-    pub values: Vec<f64>,
+    /// Values of one kind; as many as `timestamps`.
+    pub values: SeriesValues,
 }
 
 /// Some series of one metric: the unit of parallel encoding.
@@ -36,7 +38,7 @@ pub struct BucketInput {
     pub metric: Bytes,
     /// Metadata of the metric.
     pub meta: MetricMeta,
-    /// Series, in any order; no two with equal tags.
+    /// Series, in any order; no two of one kind of values with equal tags.
     pub series: Vec<SeriesColumn>,
 }
 
@@ -90,7 +92,11 @@ impl EncodedBucket {
 /// [`FormatError::Invalid`] when the input breaks what [`BucketInput`] asks for: that is a bug of the caller.
 pub fn encode_bucket(input: &BucketInput) -> Result<EncodedBucket, FormatError> {
     let by_tags = check(input)?;
-    let classes: Vec<Class> = input.series.iter().map(|series| classify(&series.values)).collect();
+    let class = |series: &SeriesColumn| match &series.values {
+        SeriesValues::Doubles(values) => classify(values),
+        SeriesValues::Sketches(_) | SeriesValues::Histograms(_) => Class::Distribution,
+    };
+    let classes: Vec<Class> = input.series.iter().map(class).collect();
     let mut times = Times::default();
     let mut entry = |at: usize, summary: Option<Summary>| {
         let column = &input.series[at];
@@ -99,7 +105,7 @@ pub fn encode_bucket(input: &BucketInput) -> Result<EncodedBucket, FormatError> 
             tags: column.tags.clone(),
             meta: own_meta.then(|| column.meta.clone()),
             time: times.number(&column.timestamps),
-            constant: column.values.first().copied().filter(|_| classes[at] == Class::Const),
+            constant: column.values.doubles().first().copied().filter(|_| classes[at] == Class::Const),
             summary,
             points: column.values.len() as u32,
         }
@@ -107,9 +113,18 @@ pub fn encode_bucket(input: &BucketInput) -> Result<EncodedBucket, FormatError> 
     let mut series: Vec<BucketSeries> = by_tags.iter().filter(|at| classes[**at] == Class::Const).map(|at| entry(*at, None)).collect();
     let (mut chunks, mut scratch) = (Vec::new(), EncodeScratch::default());
     for group in plan(&input.series, &by_tags, &classes) {
-        let values: Vec<&[f64]> = group.series.iter().map(|at| input.series[*at].values.as_slice()).collect();
+        let values: Vec<&[f64]> = group.series.iter().map(|at| input.series[*at].values.doubles()).collect();
         let summaries = encode_group(&values, group.transform, group.delta, &mut scratch, &mut chunks)?;
         series.extend(group.series.iter().zip(summaries).map(|(at, summary)| entry(*at, summary)));
+    }
+    for kind in [ValueKind::Sketches, ValueKind::Histograms] {
+        let mut own: Vec<usize> = by_tags.iter().copied().filter(|at| input.series[*at].values.kind() == kind).collect();
+        // Long ones first, as with doubles: they have pages of their own.
+        own.sort_by_key(|at| input.series[*at].values.len() < PACKED_PAGE_POINTS);
+        let values: Vec<&SeriesValues> = own.iter().map(|at| &input.series[*at].values).collect();
+        chunks.append(&mut encode_distributions(kind, &values)?);
+        let summary = |at: usize| (input.series[at].values.len() >= SERIES_STATS_POINTS as usize).then_some(Summary::Absent);
+        series.extend(own.into_iter().map(|at| entry(at, summary(at))));
     }
     let points = input.series.iter().map(|series| series.values.len() as u64).sum();
     let times = times.columns;
@@ -152,19 +167,23 @@ fn check(input: &BucketInput) -> Result<Vec<usize>, FormatError> {
         if series.timestamps.len() != series.values.len() || series.values.is_empty() {
             return bad("a series needs as many values as timestamps, and at least one");
         }
-        if u32::try_from(series.values.len()).is_err() || !series.timestamps.is_sorted_by(|a, b| a < b) {
+        // Without an early end this is made vectors of.
+        let increase = series.timestamps.windows(2).fold(true, |increase, pair| increase & (pair[0] < pair[1]));
+        if u32::try_from(series.values.len()).is_err() || !increase {
             return bad("timestamps do not strictly increase");
         }
         if !series.tags.is_sorted_by(|a, b| a < b) {
             return bad("tags are not canonical");
         }
+        check_values(&series.values)?;
     }
     let mut by_tags: Vec<usize> = (0..input.series.len()).collect();
-    if input.series.is_sorted_by(|a, b| a.tags < b.tags) {
+    let key = |at: usize| (&input.series[at].tags, input.series[at].values.kind());
+    if by_tags.is_sorted_by(|a, b| key(*a) < key(*b)) {
         return Ok(by_tags);
     }
-    by_tags.sort_unstable_by(|a, b| input.series[*a].tags.cmp(&input.series[*b].tags));
-    if by_tags.windows(2).any(|pair| input.series[pair[0]].tags == input.series[pair[1]].tags) {
+    by_tags.sort_unstable_by(|a, b| key(*a).cmp(&key(*b)));
+    if by_tags.windows(2).any(|pair| key(pair[0]) == key(pair[1])) {
         return bad("two series with equal tags");
     }
     Ok(by_tags)

@@ -266,7 +266,7 @@ impl ChunkIndex {
         Some((start + i64::from(first), start + i64::from(last)))
     }
 
-    /// What aggregates over all points of a series need, if the index knows it: of constants and of series of 256 points and more.
+    /// What aggregates over all points of a series need, if the index knows it: of constants and of series of 256 doubles and more.
     pub fn statistics(&self, series: u32) -> Option<Statistics> {
         let entry = self.series.get(series as usize)?;
         let count = u64::from(self.times.points(entry.time));
@@ -276,6 +276,7 @@ impl ChunkIndex {
             return Some(Statistics { count, nans, min: value, max: value, sum, first: value, last: value });
         }
         match self.summaries.get(entry.summary as usize)? {
+            Summary::Absent => None,
             Summary::Doubles(doubles) => Some(doubles.statistics(count)),
             Summary::Integers(integers) => {
                 let page = self.pages.get(self.page_of(entry.first))?;

@@ -1,7 +1,7 @@
 //! Values of a group of series -> chunks of pages: cut, transform, divide, difference, compress, and what summaries need on the way.
 //!
 //! ```text
-//! page   exceptions (if the chunk has any) | first integer of each part (if it holds differences) | integers, as the chunk's coder writes them
+//! page   odd doubles (if the chunk has exceptions) | first integer of each part (if it holds differences) | integers, as the chunk's coder writes them
 //! ```
 //! A *part* is what a page holds of one series: all of a short one, up to 65,536 points of a long one.
 
@@ -11,6 +11,7 @@ use tailors_model::limits::{PACKED_PAGE_POINTS, PCO_CHUNK_POINTS, SERIES_STATS_P
 
 use super::coder::{Coded, Coder, encode_bytes, encode_integers};
 use super::column::put_column;
+use super::exceptions::{Codes, put_odds};
 use super::summary::{DoubleSummary, IntegerSummary, Summary};
 use super::value::{Transform, gcd_of, to_integers};
 use super::zigzag::zigzag;
@@ -30,11 +31,11 @@ pub(super) struct Chunk {
     pub(super) transform: Transform,
     pub(super) coder: Coder,
     pub(super) divisor: u64,
-    /// Every page begins with its exceptions.
+    /// Some integers stand for exceptions.
     pub(super) exceptions: bool,
     /// Pages hold differences inside each part.
     pub(super) delta: bool,
-    /// Dictionary, if the transform has one, and the coder's metadata.
+    /// What stands for exceptions, or the dictionary, if there are any, and the coder's metadata.
     pub(super) meta: Vec<u8>,
     pub(super) page_points: Vec<usize>,
     pub(super) page_lengths: Vec<usize>,
@@ -49,7 +50,7 @@ pub(super) struct EncodeScratch {
     /// One for each value.
     integers: Vec<i64>,
     exceptions: Vec<(usize, u64)>,
-    /// What is given to the coder: one for each value, or for each value but the first of a part.
+    /// What is given to the coder where that is not `integers`: one for each value, or for each value but the first of a part.
     coded: Vec<i64>,
 }
 
@@ -192,18 +193,8 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     /// Tries the coders on the integers, keeps the smaller.
-    fn encode(self, integers: &[i64], exceptions: &[(usize, u64)], coded: &mut Vec<i64>) -> Result<Chunk, FormatError> {
-        coded.clear();
-        if self.delta {
-            let mut rest = integers;
-            for part in self.parts {
-                let (own, after) = rest.split_at(part.points);
-                coded.extend(own.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
-                rest = after;
-            }
-        } else {
-            coded.extend_from_slice(integers);
-        }
+    fn encode(self, integers: &[i64], exceptions: &[(usize, u64)], scratch: &mut Vec<i64>) -> Result<Chunk, FormatError> {
+        let (coded, codes) = self.code(integers, exceptions, scratch);
         let pages = cut_pages(self.parts, PACKED_PAGE_POINTS);
         let (coder, best) = encode_integers(coded, &self.coded_sizes(&pages))?;
         // Where entropy coding leaves little, repeated patterns may leave less.
@@ -212,10 +203,45 @@ impl Plan<'_> {
             let heads = |pages: &[Range<usize>]| pages.len() * super::layout::CRC_BYTES;
             let most = (best.len() + heads(&pages)).saturating_sub(heads(&wide));
             if let Some(bytes) = encode_bytes(coded, &self.coded_sizes(&wide), most)? {
-                return Ok(self.chunk(Coder::Bytes, bytes, &wide, integers, exceptions));
+                return Ok(self.chunk(Coder::Bytes, bytes, &wide, (integers, exceptions, codes)));
             }
         }
-        Ok(self.chunk(coder, best, &pages, integers, exceptions))
+        Ok(self.chunk(coder, best, &pages, (integers, exceptions, codes)))
+    }
+
+    /// What the coder gets: integers or differences inside each part, and integers that stand for exceptions.
+    fn code<'a>(&self, integers: &'a [i64], exceptions: &[(usize, u64)], out: &'a mut Vec<i64>) -> (&'a [i64], Option<Codes>) {
+        if !self.delta && exceptions.is_empty() {
+            return (integers, None);
+        }
+        out.clear();
+        if self.delta {
+            let mut rest = integers;
+            for part in self.parts {
+                let (own, after) = rest.split_at(part.points);
+                out.extend(own.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+                rest = after;
+            }
+        } else {
+            out.extend_from_slice(integers);
+        }
+        if exceptions.is_empty() {
+            return (out, None);
+        }
+        let codes = Codes::of(out, exceptions);
+        let (mut parts, mut end, mut firsts) = (self.parts.iter(), 0, 0);
+        for (at, bits) in exceptions {
+            while *at >= end {
+                firsts += usize::from(self.delta);
+                end += parts.next().map_or(usize::MAX, |part| part.points);
+            }
+            // The first value of a part is no difference: it stands in the page's head.
+            let is_first = self.delta && *at == end - self.parts[firsts - 1].points;
+            if !is_first {
+                out[at - firsts] = codes.integer(*bits);
+            }
+        }
+        (out, Some(codes))
     }
 
     fn points(&self, page: &Range<usize>) -> usize {
@@ -226,14 +252,19 @@ impl Plan<'_> {
         pages.iter().map(|page| self.points(page) - if self.delta { page.len() } else { 0 }).collect()
     }
 
-    fn chunk(self, coder: Coder, coded: Coded, pages: &[Range<usize>], integers: &[i64], exceptions: &[(usize, u64)]) -> Chunk {
+    fn chunk(self, coder: Coder, coded: Coded, pages: &[Range<usize>], (integers, exceptions, codes): Source<'_>) -> Chunk {
+        let mut meta = Vec::new();
+        if let Some(codes) = &codes {
+            codes.put(&mut meta);
+        }
+        meta.extend_from_slice(&coded.meta);
         let mut chunk = Chunk {
             transform: self.transform,
             coder,
             divisor: self.divisor.unsigned_abs(),
-            exceptions: !exceptions.is_empty(),
+            exceptions: codes.is_some(),
             delta: self.delta,
-            meta: coded.meta,
+            meta,
             page_points: Vec::with_capacity(pages.len()),
             page_lengths: Vec::with_capacity(pages.len()),
             page_summaries: Vec::with_capacity(pages.len()),
@@ -243,11 +274,11 @@ impl Plan<'_> {
         for (page, length) in pages.iter().zip(coded.page_lengths) {
             let (before, points) = (chunk.bytes.len(), self.points(page));
             let (own, after) = rest.split_at(rest.partition_point(|(at, _)| *at < start + points));
-            if chunk.exceptions {
-                put_exceptions(&mut chunk.bytes, start, own);
+            if let Some(codes) = &codes {
+                put_odds(&mut chunk.bytes, codes, own);
             }
             if self.delta {
-                self.put_firsts(&mut chunk.bytes, &self.parts[page.clone()], &integers[start..]);
+                self.put_firsts(&mut chunk.bytes, &self.parts[page.clone()], (start, integers), codes.as_ref().map(|codes| (codes, own)));
             }
             let (body, following) = bytes.split_at(length);
             chunk.bytes.extend_from_slice(body);
@@ -259,16 +290,32 @@ impl Plan<'_> {
         chunk
     }
 
-    /// First integer of each part, as the difference from that of the part before.
-    fn put_firsts(&self, out: &mut Vec<u8>, parts: &[Part], integers: &[i64]) {
-        let (mut before, mut at) = (0i64, 0);
+    /// First integer of each part, as the difference from that of the part before; in a chunk with exceptions, also whether it is one, and which.
+    fn put_firsts(
+        &self,
+        out: &mut Vec<u8>,
+        parts: &[Part],
+        (start, integers): (usize, &[i64]),
+        exceptions: Option<(&Codes, &[(usize, u64)])>,
+    ) {
+        let (mut before, mut at) = (0i64, start);
         for part in parts {
-            put_varint(out, zigzag(integers[at].wrapping_sub(before)));
+            let first = zigzag(integers[at].wrapping_sub(before));
+            if let Some((codes, exceptions)) = exceptions {
+                let found = exceptions.binary_search_by_key(&at, |(at, _)| *at).ok();
+                put_varint(out, first << 1 | u64::from(found.is_some()));
+                found.iter().for_each(|found| put_varint(out, codes.number(exceptions[*found].1) as u64));
+            } else {
+                put_varint(out, first);
+            }
             before = integers[at];
             at += part.points;
         }
     }
 }
+
+/// Integers of a chunk, its exceptions, and what stands for them.
+type Source<'a> = (&'a [i64], &'a [(usize, u64)], Option<Codes>);
 
 impl Chunk {
     fn len(&self) -> usize {
@@ -307,25 +354,5 @@ fn summarize(parts: &[Part], series: &[&[f64]], chunk: &mut Chunk, scratch: &Enc
             chunk.page_summaries[page] = Some(summary(start..end, &mut values.copied()));
         }
         start = end;
-    }
-}
-
-fn put_exceptions(out: &mut Vec<u8>, page_start: usize, exceptions: &[(usize, u64)]) {
-    put_varint(out, exceptions.len() as u64);
-    if exceptions.is_empty() {
-        return;
-    }
-    let mut patterns: Vec<u64> = exceptions.iter().map(|(_, bits)| *bits).collect();
-    patterns.sort_unstable();
-    patterns.dedup();
-    put_varint(out, patterns.len() as u64);
-    patterns.iter().for_each(|bits| out.extend_from_slice(&bits.to_le_bytes()));
-    let mut next = page_start;
-    for (at, _) in exceptions {
-        put_varint(out, (at - next) as u64);
-        next = at + 1;
-    }
-    for (_, bits) in exceptions {
-        put_varint(out, patterns.partition_point(|pattern| pattern < bits) as u64);
     }
 }

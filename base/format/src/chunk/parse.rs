@@ -8,6 +8,7 @@ use super::layout::{CRC_BYTES, HEADER_BYTES};
 use super::pages::PAGE_POINTS_MAX;
 use super::summary::take_summaries;
 use super::value::{EXPONENT_MAX, SCALE_MAX, Transform, to_value};
+use super::values::ValueKind;
 use super::zigzag::unzigzag;
 use crate::FormatError;
 use crate::bytes::Cursor;
@@ -24,8 +25,13 @@ impl ChunkIndex {
         let most = |count: usize| count.saturating_sub(1) as u64;
         let sets = take_bounded(what, &mut cursor, count, u64::from(u32::MAX))?;
         let times = take_bounded(what, &mut cursor, count, most(self.times.len()))?;
-        let flags = take_bounded(what, &mut cursor, count, 1)?;
-        let constants = flags.iter().filter(|flag| **flag == 1).count();
+        let runs = usize::try_from(cursor.varint()?).ok().filter(|runs| *runs <= count + 1);
+        let runs = runs.ok_or_else(|| FormatError::invalid(what, "more runs of constants than series"))?;
+        let runs = take_bounded(what, &mut cursor, runs, count as u64)?;
+        if runs.iter().map(|run| u64::from(*run)).sum::<u64>() != count as u64 {
+            return Err(FormatError::invalid(what, "runs of constants do not add up"));
+        }
+        let constants = runs.iter().skip(1).step_by(2).map(|run| *run as usize).sum();
         let exponents = take_bounded(what, &mut cursor, constants, u64::from(BITS))?;
         let numbers = take_column(what, &mut cursor, constants)?;
         let exponents_len = exponents.len();
@@ -40,9 +46,10 @@ impl ChunkIndex {
         let mut summarized: Vec<u32> = Vec::new();
         self.series.reserve_exact(count);
         self.varying.reserve_exact(count - exponents_len);
-        for ((set, time), flag) in sets.into_iter().zip(times).zip(flags) {
+        let is_constant = runs.iter().zip([false, true].into_iter().cycle()).flat_map(|(run, is)| std::iter::repeat_n(is, *run as usize));
+        for ((set, time), is_constant) in sets.into_iter().zip(times).zip(is_constant) {
             let mut entry = SeriesEntry { set, time, first: CONSTANT, constant: 0.0, summary: NONE };
-            if flag == 1 {
+            if is_constant {
                 entry.constant = constants.next().ok_or_else(|| FormatError::invalid(what, "constant without a value"))?;
             } else {
                 let points = self.times.points(time);
@@ -125,7 +132,8 @@ impl ChunkIndex {
             let divisor = i64::try_from(divisors[i]).ok().filter(|divisor| *divisor > 0).ok_or_else(|| bad("divisor out of range"))?;
             if same[i] > 0 {
                 let original = i.checked_sub(same[i] as usize).and_then(|original| self.chunks.get(original));
-                let original = original.ok_or_else(|| bad("a chunk with the pages of none"))?.clone();
+                let original = original.filter(|original| original.transform.kind() == transform.kind());
+                let original = original.ok_or_else(|| bad("a chunk with the pages of none, or of one of another kind"))?.clone();
                 self.chunks.push(ChunkEntry { transform, divisor, ..original });
                 continue;
             }
@@ -133,13 +141,17 @@ impl ChunkIndex {
             let (meta_end, page_end) = (meta + lengths[own] as usize, page + pages[own] as usize);
             let (exceptions, delta) = (flags[own] & 1 != 0, flags[own] & 2 != 0);
             let (meta_range, pages, original) = (meta..meta_end, page..page_end, i as u32);
+            let is_plain = (coder, flags[own], divisor) == (Coder::Columns, 0, 1);
+            if is_plain != (transform.kind() != ValueKind::Doubles) || coder == Coder::Columns && !is_plain {
+                return Err(bad("a coder of another kind of values"));
+            }
             self.chunks.push(ChunkEntry { transform, coder, divisor, exceptions, delta, meta: meta_range, pages, original });
             (meta, page, own) = (meta_end, page_end, own + 1);
         }
         self.place_pages(what, &page_points, &page_lengths, values)?;
         let summarized: Vec<u32> = self.pages.iter().filter(|page| page.summary != NONE).map(|page| page.points).collect();
         self.page_summaries = take_summaries(what, cursor, &summarized, false)?;
-        Ok(())
+        self.check_kinds(what)
     }
 
     /// Running sums: where each page lies, and which series' values it holds. Pages that a chunk shares with another one come again.
@@ -186,13 +198,15 @@ impl ChunkIndex {
     }
 }
 
-fn transform_of(number: u32, parameter: u32) -> Option<Transform> {
+pub(super) fn transform_of(number: u32, parameter: u32) -> Option<Transform> {
     let parameter = u8::try_from(parameter).ok()?;
     match number {
         1 if parameter <= EXPONENT_MAX => Some(Transform::Decimal(parameter)),
         2 if parameter <= SCALE_MAX => Some(Transform::Binary(parameter)),
         3 if parameter == 0 => Some(Transform::Double),
         4 if parameter == 0 => Some(Transform::Dictionary),
+        5 if parameter == 0 => Some(Transform::Sketch),
+        6 if parameter == 0 => Some(Transform::Histogram),
         _ => None,
     }
 }

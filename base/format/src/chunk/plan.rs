@@ -61,7 +61,7 @@ pub(super) fn plan(series: &[SeriesColumn], by_tags: &[usize], classes: &[Class]
     for at in by_tags {
         let Class::Integers(transform) = classes[*at] else { continue };
         let transform = shared.iter().find(|(own, _)| *own == transform).map_or(transform, |(_, shared)| *shared);
-        let values = &series[*at].values;
+        let values = series[*at].values.doubles();
         scratch.take(values, transform);
         let saved = scratch.bits_saved_by_differences();
         let row = rows.iter().position(|row| row.transform == transform).unwrap_or_else(|| {
@@ -81,7 +81,7 @@ pub(super) fn plan(series: &[SeriesColumn], by_tags: &[usize], classes: &[Class]
         for (few, many) in [(0, 1), (1, 0)] {
             if row.gains[few] < CHUNK_GAIN_BITS && !row.looks[many].is_empty() {
                 for look in std::mem::take(&mut row.looks[few]) {
-                    scratch.take(&series[look.series].values, row.transform);
+                    scratch.take(series[look.series].values.doubles(), row.transform);
                     row.looks[many].push(scratch.look(look.series, look.points, many == 1));
                 }
                 row.looks[many].sort_by_key(|look| places[look.series]);
@@ -102,7 +102,7 @@ fn shared_exponents(series: &[SeriesColumn], classes: &[Class]) -> Vec<(Transfor
     exponents.dedup();
     let fit = |from: Transform, to: Transform| {
         let own = classes.iter().zip(series).filter(|(class, _)| **class == Class::Integers(from));
-        own.into_iter().all(|(_, series)| super::value::fits(&series.values, to))
+        own.into_iter().all(|(_, series)| super::value::fits(series.values.doubles(), to))
     };
     let mut shared: Vec<(Transform, Transform)> = Vec::new();
     for (i, low) in exponents.iter().enumerate() {

@@ -85,7 +85,7 @@ impl ChunkIndex {
     /// parts, in time order. Timestamps are milliseconds from the span's start.
     ///
     /// # Errors
-    /// Any damage of the page. Nothing of a damaged page is handed out.
+    /// Any damage of the page; [`FormatError::OtherKind`] if it holds no doubles. Nothing of a damaged page is handed out.
     pub fn decode(&self, read: &PageRead, bytes: &[u8], scratch: &mut DecodeScratch, each: &mut EachSeries<'_>) -> Result<(), FormatError> {
         let Some(page) = read.page else {
             return self.decode_constants(read, scratch, each);
@@ -118,7 +118,7 @@ impl ChunkIndex {
     }
 
     /// Timestamps into `scratch.times`, unless they are there already: series of a metric mostly share theirs.
-    fn expand_times(&self, column: u32, skip: u32, n: u32, scratch: &mut DecodeScratch) -> Result<(), FormatError> {
+    pub(super) fn expand_times(&self, column: u32, skip: u32, n: u32, scratch: &mut DecodeScratch) -> Result<(), FormatError> {
         let wanted = Some((self.identity, column, skip, n));
         if scratch.times_of != wanted {
             scratch.times_of = None;
@@ -157,7 +157,7 @@ pub fn verify_file(shard: ShardId, bytes: &[u8]) -> Result<ChunkIndex, FormatErr
     let mut scratch = DecodeScratch::default();
     let own = index.pages.iter().filter(|page| index.chunks.get(page.chunk as usize).is_some_and(|chunk| chunk.original == page.chunk));
     for page in own {
-        index.decode_page(page, &bytes[page.at as usize..(page.at + u64::from(page.length)) as usize], &mut scratch)?;
+        index.check_values_of(page, &bytes[page.at as usize..(page.at + u64::from(page.length)) as usize], &mut scratch)?;
     }
     Ok(index)
 }

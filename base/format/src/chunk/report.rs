@@ -63,6 +63,8 @@ impl ChunkEntry {
             Transform::Binary(scale) => format!("2^-{scale}"),
             Transform::Double => "f64".to_owned(),
             Transform::Dictionary => "dictionary".to_owned(),
+            Transform::Sketch => "sketch".to_owned(),
+            Transform::Histogram => "histogram".to_owned(),
         };
         format!("{transform}{divisor}{delta} {}", self.coder.name())
     }

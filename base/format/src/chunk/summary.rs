@@ -33,6 +33,8 @@ pub struct Statistics {
 pub(super) enum Summary {
     Integers(IntegerSummary),
     Doubles(DoubleSummary),
+    /// Of sketches and histograms.
+    Absent,
 }
 
 /// In integers of the chunk: `integer x divisor` is what its transform takes.
@@ -123,12 +125,17 @@ type IntegerField = fn(&(IntegerSummary, u32)) -> u64;
 /// Appends summaries, each with its number of points. `edges`: first and last values too.
 ///
 /// ```text
-/// form of each (0 integers, 1 doubles)
+/// form of each (0 integers, 1 doubles, 2 absent)
 /// integers  minimum zigzag | maximum - minimum | sum - points x middle, zigzag, modulo 2^64 | first - minimum | maximum - last
 /// doubles   NaNs | bits of minimum | maximum | sum | first | last
 /// ```
 pub(super) fn put_summaries(out: &mut Vec<u8>, summaries: &[(Summary, u32)], edges: bool) -> Result<(), FormatError> {
-    put_column(out, &summaries.iter().map(|(summary, _)| u64::from(matches!(summary, Summary::Doubles(_)))).collect::<Vec<_>>())?;
+    let form = |summary: &Summary| match summary {
+        Summary::Integers(_) => 0,
+        Summary::Doubles(_) => 1,
+        Summary::Absent => 2,
+    };
+    put_column(out, &summaries.iter().map(|(summary, _)| form(summary)).collect::<Vec<_>>())?;
     let integers: Vec<(IntegerSummary, u32)> = summaries
         .iter()
         .filter_map(|(summary, points)| if let Summary::Integers(integers) = summary { Some((*integers, *points)) } else { None })
@@ -170,11 +177,12 @@ pub(super) fn take_summaries(
     points: &[u32],
     edges: bool,
 ) -> Result<Vec<Summary>, FormatError> {
-    let forms = take_bounded(what, cursor, points.len(), 1)?;
-    let doubles = forms.iter().filter(|form| **form == 1).count();
+    let forms = take_bounded(what, cursor, points.len(), 2)?;
+    let of_form = |wanted: u32| forms.iter().filter(|form| **form == wanted).count();
+    let (integers, doubles) = (of_form(0), of_form(1));
     let mut columns: Vec<Vec<u64>> = Vec::with_capacity(11);
     for _ in 0..if edges { 5 } else { 3 } {
-        columns.push(take_column(what, cursor, points.len() - doubles)?);
+        columns.push(take_column(what, cursor, integers)?);
     }
     columns.resize_with(5, Vec::new);
     for _ in 0..if edges { 6 } else { 4 } {
@@ -184,6 +192,9 @@ pub(super) fn take_summaries(
     let at = |column: usize, row: usize| columns[column].get(row).copied().unwrap_or(0);
     let (mut integer, mut double) = (0, 0);
     let summary = |(form, points): (&u32, &u32)| {
+        if *form == 2 {
+            return Ok(Summary::Absent);
+        }
         if *form == 1 {
             let row = double;
             double += 1;

@@ -14,7 +14,7 @@ fn shard() -> ShardId {
 }
 
 fn column(tags: Vec<Tag>, timestamps: Vec<u32>, values: Vec<f64>) -> SeriesColumn {
-    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values }
+    SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() }
 }
 
 fn regular(host: usize, values: Vec<f64>) -> SeriesColumn {
@@ -67,7 +67,7 @@ fn rows(file: &ChunkFile) -> Vec<Row> {
 fn rows_of(buckets: &[BucketInput]) -> Vec<Row> {
     let rows = buckets.iter().flat_map(|bucket| {
         bucket.series.iter().map(|series| {
-            let points = series.timestamps.iter().copied().zip(series.values.iter().map(|value| value.to_bits()));
+            let points = series.timestamps.iter().copied().zip(series.values.doubles().iter().map(|value| value.to_bits()));
             (bucket.org.0, bucket.metric.clone(), series.tags.clone(), points.collect())
         })
     });
@@ -283,6 +283,22 @@ fn bad_input_is_refused() {
 }
 
 #[test]
+fn exceptions_cost_what_their_frequency_says() {
+    // Two of five values are NaN, in runs, as of a ratio whose denominator was 0; the walk between them has nine increments.
+    let mut sum = 0;
+    let value = |i: u64| {
+        sum += noise(i) as i64 % 5;
+        if i % 50 < 20 { f64::NAN } else { sum as f64 / 100.0 }
+    };
+    let buckets = [bucket(1, "ratio", vec![regular(1, (0..14_400).map(value).collect())])];
+    let file = &files(&buckets)[0];
+    assert_eq!(rows(file), rows_of(&buckets));
+    let bits = file.bytes.len() as f64 * 8.0 / 14_400.0;
+    // Entropy of which values are NaN, .97, and of increments for the others, .6 x 3.1.
+    assert!(bits < 3.3, "{bits}");
+}
+
+#[test]
 fn decimals_stay_small() {
     let walk = |e: f64| {
         (0..14_400u64).scan(0i64, move |at, i| {
@@ -342,7 +358,7 @@ fn series_are_found_by_their_tags() {
 /// Count, sum, minimum and maximum of each step by a plain loop.
 fn by_hand(series: &SeriesColumn, steps: &Steps) -> Vec<Aggregate> {
     let mut out = vec![Aggregate::NONE; steps.count as usize];
-    for (time, value) in series.timestamps.iter().zip(&series.values) {
+    for (time, value) in series.timestamps.iter().zip(series.values.doubles()) {
         let step = time.checked_sub(steps.start).map(|since| since / steps.step).filter(|step| *step < steps.count);
         let Some(step) = step else { continue };
         let own = &mut out[step as usize];
@@ -395,7 +411,7 @@ proptest! {
             let column = columns.iter().find(|column| column.tags == index.tags(series).unwrap()).unwrap();
             for (own, other) in found[series as usize].iter().zip(by_hand(column, &steps)) {
                 prop_assert_eq!((own.count, own.nans, own.min, own.max), (other.count, other.nans, other.min, other.max));
-                let size: f64 = column.values.iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
+                let size: f64 = column.values.doubles().iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
                 let near = (own.sum - other.sum).abs() <= size * 1e-12 || own.sum.to_bits() == other.sum.to_bits();
                 prop_assert!(near || (!own.sum.is_finite() && !other.sum.is_finite()), "{} {}", own.sum, other.sum);
             }

@@ -29,6 +29,10 @@ pub(super) enum Transform {
     Double,
     /// Integer = position in the chunk's sorted list of doubles.
     Dictionary,
+    /// No doubles: sketches, taken apart into columns.
+    Sketch,
+    /// No doubles: native histograms, taken apart into columns.
+    Histogram,
 }
 
 /// How a series is stored.
@@ -38,6 +42,8 @@ pub(super) enum Class {
     Const,
     /// Integers in pages.
     Integers(Transform),
+    /// Sketches or histograms: columns in pages.
+    Distribution,
 }
 
 impl Transform {
@@ -46,7 +52,7 @@ impl Transform {
         match self {
             Self::Decimal(exponent) => POW10[usize::from(exponent.min(EXPONENT_MAX))],
             Self::Binary(scale) => (1u64 << scale.min(SCALE_MAX)) as f64,
-            Self::Double | Self::Dictionary => 1.0,
+            Self::Double | Self::Dictionary | Self::Sketch | Self::Histogram => 1.0,
         }
     }
 }
@@ -126,7 +132,7 @@ pub(super) fn to_value(integer: i64, exponent: u8) -> f64 {
     integer as f64 / POW10[usize::from(exponent)]
 }
 
-fn is_special(value: f64) -> bool {
+pub(super) fn is_special(value: f64) -> bool {
     !value.is_finite() || value.to_bits() == (-0.0f64).to_bits()
 }
 
@@ -152,7 +158,7 @@ pub(super) fn fits(values: &[f64], transform: Transform) -> bool {
     }
     let misses = values.iter().filter(|value| rounded(**value, divisor).1 != 0).count();
     let special = values.iter().filter(|value| is_special(**value)).count();
-    special * 2 <= values.len() && misses.saturating_sub(special) <= values.len() / 16
+    special * 16 <= values.len() * 15 && misses.saturating_sub(special) <= values.len() / 16
 }
 
 /// The class of a series; the exponent is the least that serves it.
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn transforms_are_what_the_values_are() {
         let of = |values: &[f64]| match classify(values) {
-            Class::Const => None,
+            Class::Const | Class::Distribution => None,
             Class::Integers(transform) => Some(transform),
         };
         assert_eq!(of(&[2.5, 2.5]), None);

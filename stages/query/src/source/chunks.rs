@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tailors_format::FormatError;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead};
+use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead, ValueKind};
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::source::{
     Coverage, EachPart, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter, SeriesSource, SourceError,
@@ -332,7 +332,9 @@ fn find(
             };
             let selected = index.select(org, at, &mut test).map_err(damaged)?;
             for (series, slot) in selected.into_iter().zip(passed) {
-                if !index.edges_of(series).is_some_and(|(first, last)| first < to_ms && last >= from_ms) {
+                // Sketches and histograms are no samples yet.
+                let is_doubles = index.kind(series).map_err(damaged)? == ValueKind::Doubles;
+                if !is_doubles || !index.edges_of(series).is_some_and(|(first, last)| first < to_ms && last >= from_ms) {
                     continue;
                 }
                 let count = u64::from(index.points_of(series));

@@ -45,6 +45,8 @@ pub(crate) struct Store {
     published: u64,
     /// What is said of metrics.
     pub(crate) metas: BTreeMap<String, MetricMeta>,
+    /// Sketches and histograms by metric, put into every window.
+    pub(crate) distributions: Vec<(String, SeriesColumn)>,
     /// Removes a temporary directory with the store.
     _dir: Option<tempfile::TempDir>,
 }
@@ -59,7 +61,7 @@ impl Store {
     /// In a directory that stays.
     pub(crate) fn at(root: &Path) -> Self {
         let objects = Objects::new(Arc::new(LocalStore::open(root).expect("opens")), Default::default(), 1);
-        Self { root: root.to_owned(), objects, published: 0, metas: BTreeMap::new(), _dir: None }
+        Self { root: root.to_owned(), objects, published: 0, metas: BTreeMap::new(), distributions: Vec::new(), _dir: None }
     }
 
     pub(crate) fn shard() -> ShardId {
@@ -83,7 +85,7 @@ impl Store {
     pub(crate) async fn publish_window(&mut self, window: Window, lines: Vec<Line>, kind: SealKind) {
         let known = manifests::all(&self.objects, Self::shard(), window).await.expect("manifests");
         let g = known.len() as u32 + 1;
-        let (key, bytes, points, series) = encode(window, g, lines, &self.metas);
+        let (key, bytes, points, series) = encode(window, g, lines, &self.distributions, &self.metas);
         self.objects.put_data(&key, bytes.clone()).await.expect("chunk file");
         let (from_ms, to_ms) = (window.start_ms(), window.end_ms());
         let seal =
@@ -132,12 +134,21 @@ impl Store {
     }
 }
 
-fn encode(window: Window, g: u32, lines: Vec<Line>, metas: &BTreeMap<String, MetricMeta>) -> (String, Bytes, u64, u64) {
+fn encode(
+    window: Window,
+    g: u32,
+    lines: Vec<Line>,
+    distributions: &[(String, SeriesColumn)],
+    metas: &BTreeMap<String, MetricMeta>,
+) -> (String, Bytes, u64, u64) {
     let mut metrics: BTreeMap<String, Vec<SeriesColumn>> = BTreeMap::new();
     for (metric, mut tags, points) in lines {
         canonical_tags(&mut tags);
-        let (timestamps, values) = points.iter().map(|(at, value)| ((at - window.start_ms()) as u32, *value)).unzip();
-        metrics.entry(metric).or_default().push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values });
+        let (timestamps, values): (_, Vec<f64>) = points.iter().map(|(at, value)| ((at - window.start_ms()) as u32, *value)).unzip();
+        metrics.entry(metric).or_default().push(SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values: values.into() });
+    }
+    for (metric, column) in distributions {
+        metrics.entry(metric.clone()).or_default().push(column.clone());
     }
     let encoded = metrics.into_iter().map(|(metric, series)| {
         let meta = metas.get(&metric).cloned().unwrap_or_default();

@@ -20,7 +20,7 @@ use tailors_store::Objects;
 use tailors_store::catalog::{Catalog, Snapshot};
 use tempfile::NamedTempFile;
 
-use self::points::{Source, Wanted};
+use self::points::{PassedOver, Source, Wanted};
 use self::table::Table;
 use super::{no_store, now_ms, progress};
 use crate::cli;
@@ -59,9 +59,11 @@ async fn of_file(file: &Path, wanted: &Wanted, out: Output) -> Result<(), Failur
     let opened = File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     let mut table = out.table(Vec::new())?;
     let cant_write = |error| out.cant_write(error);
-    points::read(&Source::Alone(file, opened), wanted, &mut DecodeScratch::default(), &mut table, &cant_write).await?;
-    let (rows, bytes) = out.keep(table)?;
+    let (mut scratch, mut passed_over) = (DecodeScratch::default(), PassedOver::default());
+    points::read(&Source::Alone(file, opened), wanted, &mut scratch, &mut table, &cant_write, &mut passed_over).await?;
+    let (rows, bytes) = out.keep(table, &passed_over)?;
     say!("wrote {rows} points, {bytes} bytes, to {}", out.path.display());
+    note_of(&passed_over);
     Ok(())
 }
 
@@ -81,19 +83,28 @@ async fn of_store(objects: &Objects, wanted: &Wanted, now_ms: i64, out: Output) 
     let files: Vec<_> = files.filter(|(_, file)| wanted.touches(file.from_ms, file.to_ms - 1)).collect();
     let bar = progress::points("export", files.iter().map(|(_, file)| file.points).sum());
     let mut table = out.table(vec![KeyValue::new("tailors.feed".to_owned(), snapshot.feed.to_string())])?;
-    let (cant_write, mut scratch) = (|error| out.cant_write(error), DecodeScratch::default());
+    let cant_write = |error| out.cant_write(error);
+    let (mut scratch, mut passed_over) = (DecodeScratch::default(), PassedOver::default());
     for (shard, file) in files {
         if file.role != FileRole::Base {
             return Err(Failure::unavailable(format!("TLR-4020: {} has a role that this version cannot read", file.key)));
         }
-        points::read(&Source::Stored(objects, shard, file), wanted, &mut scratch, &mut table, &cant_write).await?;
+        points::read(&Source::Stored(objects, shard, file), wanted, &mut scratch, &mut table, &cant_write, &mut passed_over).await?;
         bar.inc(file.points);
     }
     bar.finish_and_clear();
-    let (rows, bytes) = out.keep(table)?;
+    let (rows, bytes) = out.keep(table, &passed_over)?;
     say!("wrote {rows} points, {bytes} bytes, of feed {} to {}", snapshot.feed, out.path.display());
+    note_of(&passed_over);
     notes(&snapshot, wanted);
     Ok(())
+}
+
+fn note_of(passed_over: &PassedOver) {
+    if passed_over.series > 0 {
+        let PassedOver { series, points } = passed_over;
+        say!("note: {series} series of sketches and histograms, {points} points, are not in the file: its values are numbers");
+    }
 }
 
 /// What a reader of the file should know and its rows can't tell.
@@ -169,8 +180,14 @@ impl Output {
     }
 
     /// Makes a table durable and gives it its name; returns rows and bytes. One without rows is not kept.
-    fn keep(&self, table: Table<NamedTempFile>) -> Result<(u64, u64), Failure> {
+    fn keep(&self, table: Table<NamedTempFile>, passed_over: &PassedOver) -> Result<(u64, u64), Failure> {
         let rows = table.rows;
+        if rows == 0 && passed_over.series > 0 {
+            let series = passed_over.series;
+            return Err(Failure::no(format!(
+                "only sketches and histograms ({series} series) are of this org, metric and time; nothing was written"
+            )));
+        }
         if rows == 0 {
             return Err(Failure::no("no stored point is of this org, metric and time; nothing was written"));
         }

@@ -2,7 +2,6 @@
 //! their corrupt twins, and takes no prefix or flipped bit of any for something else.
 //!
 //! `TAILORS_GOLDEN=write` makes the newest anew.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -44,9 +43,6 @@ fn noise(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Metric, tags, metadata, values, and whether they come at regular times (1).
-type Row<'a> = (&'a [u8], Vec<TagRef<'a>>, SeriesMeta<'a>, Vec<f64>, i64);
-
 /// Regular and irregular runs, decimals with and without differences, raw doubles, bare tags, own metadata; `times` as long.
 fn payload(times: i64) -> Vec<u8> {
     let mut writer = PayloadWriter::with_hash_seed(5);
@@ -54,6 +50,7 @@ fn payload(times: i64) -> Vec<u8> {
     let pair = |key: &'static str, value: &'static str| TagRef { key: key.as_bytes(), kind: TagKind::Pair, value: value.as_bytes() };
     let bare = TagRef { key: b"canary", kind: TagKind::Bare, value: b"" };
     writer.metadata(b"mem", &MetricMeta { help: "Memory in use.".into(), ..MetricMeta::default() });
+    type Row<'a> = (&'static [u8], Vec<TagRef<'a>>, SeriesMeta<'a>, Vec<f64>, i64);
     let rows: [Row<'_>; 5] = [
         (
             b"cpu",

@@ -1,6 +1,5 @@
 //! Equal input, equal bytes: the same points in 100 fresh processes, with series in another order, on other numbers of threads. Whatever
 //! changes from process to process (hash seeds, addresses, who is done first) must not reach a file. (formats.md section 3; ARCHITECTURE.md)
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -56,7 +55,7 @@ fn input() -> Vec<BucketInput> {
                 tags: vec![Tag::pair("env", if host % 2 == 0 { "prod" } else { "dev" }), Tag::pair("host", format!("h{host:04}"))],
                 meta: MetricMeta::default(),
                 timestamps: (0..values.len() as u32).map(|i| i * step + jitter(i)).collect(),
-                values,
+                values: values.into(),
             }
         });
         let series = series.collect();
@@ -66,7 +65,9 @@ fn input() -> Vec<BucketInput> {
     // The numbers of another metric in other words: pages that two metrics share.
     let mut again = buckets[0].clone();
     again.metric = Bytes::from_static(b"metric.again");
-    again.series.iter_mut().flat_map(|series| &mut series.values).for_each(|value| *value = (*value * 100.0).round());
+    for series in &mut again.series {
+        series.values = series.values.doubles().iter().map(|value| (value * 100.0).round()).collect::<Vec<f64>>().into();
+    }
     buckets.push(again);
     buckets
 }
@@ -108,7 +109,7 @@ fn payload(buckets: &[BucketInput]) -> Vec<u8> {
             let number = writer.series(&bucket.metric, &tags, SeriesMeta::default());
             let few = series.values.len().min(20);
             let times: Vec<i64> = series.timestamps[..few].iter().map(|time| SPAN.start_ms + i64::from(*time)).collect();
-            writer.points(number, &times, &series.values[..few]);
+            writer.points(number, &times, &series.values.doubles()[..few]);
         }
     }
     let window = Window::of_ms(SPAN.start_ms);
@@ -130,7 +131,7 @@ fn one_process() {
 fn a_hundred_processes_write_the_same_bytes() {
     let hashes = |seed: u64| {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "one_process", "--nocapture"]).env(CHILD, seed.to_string());
+        child.args(["--exact", "determinism::one_process", "--nocapture"]).env(CHILD, seed.to_string());
         child.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
     };
     let mut first = None;

@@ -2,16 +2,19 @@
 //! twins; and a second reader, `docs/formats/reader.py`, written from the specification alone, says the same.
 //!
 //! `TAILORS_GOLDEN=write` makes the newest anew. The second reader runs where `TAILORS_PYTHON` names a Python with numpy, pcodec, zstandard.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, assemble, encode_bucket, verify_file};
+use tailors_format::chunk::{
+    BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, SeriesValues, Span, Values, assemble, encode_bucket, verify_file,
+};
 use tailors_format::version::CHUNK_FILE;
 use tailors_model::{MetricKind, MetricMeta, OrgId, ShardId, Tag, TagKind, window::WINDOW_MS};
+
+use super::chunk_values;
 
 const SPAN: Span = Span { start_ms: 125_000 * WINDOW_MS, span_ms: WINDOW_MS as u32 };
 const SHARD: &str = "mod-0064-0007";
@@ -28,13 +31,13 @@ fn shard() -> ShardId {
 }
 
 /// splitmix64.
-fn noise(seed: u64) -> u64 {
+pub(crate) fn noise(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-fn walk(seed: u64, n: u64, step: u64) -> impl Iterator<Item = i64> {
+pub(crate) fn walk(seed: u64, n: u64, step: u64) -> impl Iterator<Item = i64> {
     (0..n).scan(1_000i64, move |at, i| {
         *at += (noise(seed << 32 | i) % (2 * step + 1)) as i64 - step as i64;
         Some(*at)
@@ -42,6 +45,11 @@ fn walk(seed: u64, n: u64, step: u64) -> impl Iterator<Item = i64> {
 }
 
 fn series(host: u64, step_ms: u32, values: Vec<f64>) -> SeriesColumn {
+    column(host, step_ms, values)
+}
+
+pub(crate) fn column(host: u64, step_ms: u32, values: impl Into<SeriesValues>) -> SeriesColumn {
+    let values = values.into();
     let timestamps = (0..values.len() as u32).map(|i| i * step_ms).collect();
     let tags = vec![
         Tag::bare("canary"),
@@ -51,7 +59,7 @@ fn series(host: u64, step_ms: u32, values: Vec<f64>) -> SeriesColumn {
     SeriesColumn { tags, meta: MetricMeta::default(), timestamps, values }
 }
 
-fn bucket(metric: &str, series: Vec<SeriesColumn>) -> BucketInput {
+pub(crate) fn bucket(metric: &str, series: Vec<SeriesColumn>) -> BucketInput {
     let meta =
         MetricMeta { kind: MetricKind::Gauge, unit: Bytes::from_static(b"byte"), interval_s: 10, help: Bytes::from_static(b"a help") };
     BucketInput { org: OrgId(7), metric: Bytes::from(metric.to_owned()), meta, series }
@@ -76,7 +84,13 @@ fn everything() -> Vec<BucketInput> {
     let decimal = |seed, n| walk(seed, n, 30).map(|i| i as f64 / 100.0).collect::<Vec<f64>>();
     let special = |values: Vec<f64>| {
         let odd = [f64::NAN, -0.0, f64::NEG_INFINITY, f64::from_bits(0x7ff0_0000_0000_0002), 0.1 + 0.2];
-        let at = |(i, value): (usize, f64)| if i % 40 == 7 { odd[i / 40 % 5] } else { value };
+        // The first value of a series too, and more NaNs than have integers of their own.
+        let at = |(i, value): (usize, f64)| match i {
+            0 => f64::INFINITY,
+            60..80 => f64::from_bits(0x7ff8_0000_0000_0000 | i as u64),
+            _ if i % 40 == 7 => odd[i / 40 % 5],
+            _ => value,
+        };
         values.into_iter().enumerate().map(at).collect::<Vec<f64>>()
     };
     let quotients: Vec<f64> = (0..6_000).map(|i| (noise(i) % 20) as f64 / (noise(i + 9_000) % 9 + 3) as f64).collect();
@@ -105,8 +119,18 @@ fn write(buckets: &[BucketInput]) -> Vec<u8> {
     files.remove(0).bytes
 }
 
-fn hex(value: f64) -> String {
+pub(crate) fn hex(value: f64) -> String {
     format!("{:016x}", value.to_bits())
+}
+
+/// Points as `reader.py` prints them.
+fn shown(times: &[u32], values: Values<'_>) -> Vec<String> {
+    let values: Vec<String> = match values {
+        Values::Doubles(values) => values.iter().map(|value| hex(*value)).collect(),
+        Values::Sketches(values) => values.iter().map(chunk_values::shown_sketch).collect(),
+        Values::Histograms(values) => values.iter().map(chunk_values::shown_histogram).collect(),
+    };
+    times.iter().zip(values).map(|(time, value)| format!("{time}:{value}")).collect()
 }
 
 /// What `reader.py` prints.
@@ -128,10 +152,8 @@ fn listing(index: &ChunkIndex, file: &[u8]) -> String {
             });
             let mut points = Vec::new();
             for read in index.plan_reads(&[number]) {
-                let each = &mut |_: u32, times: &[u32], values: &[f64]| {
-                    points.extend(times.iter().zip(values).map(|(time, value)| format!("{time}:{}", hex(*value))));
-                };
-                index.decode(&read, &file[read.range.start as usize..read.range.end as usize], &mut scratch, each).unwrap();
+                let each = &mut |_: u32, times: &[u32], values: Values<'_>| points.append(&mut shown(times, values));
+                index.decode_values(&read, &file[read.range.start as usize..read.range.end as usize], &mut scratch, each).unwrap();
             }
             let name = String::from_utf8_lossy(&metric.metric);
             let meta = format!("{} {} {unit} {help}", meta.kind as u8, meta.interval_s);
@@ -168,7 +190,7 @@ fn truth(version: &str, name: &str) -> String {
 
 #[test]
 fn the_newest_are_what_this_encoder_writes() {
-    for (name, buckets) in [("small", small()), ("everything", everything())] {
+    for (name, buckets) in [("small", small()), ("everything", everything()), ("distributions", chunk_values::buckets())] {
         let bytes = write(&buckets);
         let path = directory().join(&*NEWEST).join(name);
         if std::env::var("TAILORS_GOLDEN").is_ok_and(|value| value == "write") {
@@ -202,17 +224,23 @@ fn all_are_read_as_they_were_meant() {
 /// What was written is what the listing says: the truth is not taken from the reader alone.
 #[test]
 fn everything_comes_back() {
-    let listing = truth(&NEWEST, "everything");
-    let buckets = everything();
-    let lines: Vec<&str> = listing.lines().collect();
-    assert_eq!(lines.len(), buckets.iter().map(|bucket| bucket.series.len()).sum::<usize>());
-    for bucket in &buckets {
-        for series in &bucket.series {
-            let host = String::from_utf8_lossy(&series.tags[2].value).into_owned();
-            let head = (format!("7\t{}\t", String::from_utf8_lossy(&bucket.metric)), format!("host:{host}\t"));
-            let line = lines.iter().find(|line| line.starts_with(&head.0) && line.contains(&head.1)).unwrap();
-            let points = series.timestamps.iter().zip(&series.values).map(|(time, value)| format!("{time}:{}", hex(*value)));
-            assert!(line.ends_with(&format!("\t{}", points.collect::<Vec<_>>().join(" "))), "{}{}", head.0, head.1);
+    for (name, buckets) in [("everything", everything()), ("distributions", chunk_values::buckets())] {
+        let listing = truth(&NEWEST, name);
+        let lines: Vec<&str> = listing.lines().collect();
+        assert_eq!(lines.len(), buckets.iter().map(|bucket| bucket.series.len()).sum::<usize>());
+        for bucket in &buckets {
+            for series in &bucket.series {
+                let host = String::from_utf8_lossy(&series.tags[2].value).into_owned();
+                let head = (format!("7\t{}\t", String::from_utf8_lossy(&bucket.metric)), format!("host:{host}\t"));
+                let values = match &series.values {
+                    SeriesValues::Doubles(values) => Values::Doubles(values),
+                    SeriesValues::Sketches(values) => Values::Sketches(values),
+                    SeriesValues::Histograms(values) => Values::Histograms(values),
+                };
+                let tail = format!("\t{}", shown(&series.timestamps, values).join(" "));
+                let found = lines.iter().any(|line| line.starts_with(&head.0) && line.contains(&head.1) && line.ends_with(&tail));
+                assert!(found, "{}{}", head.0, head.1);
+            }
         }
     }
     let report = verify_file(shard(), &read(&NEWEST, "everything.tchk")).unwrap().report();

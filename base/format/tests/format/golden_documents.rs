@@ -2,7 +2,6 @@
 //! byte; no prefix, flipped bit or corrupt twin is taken for a document. Those of the embedded log are checked where they are read, in `base/store`.
 //!
 //! `TAILORS_GOLDEN=write` makes the newest anew.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::PathBuf;
 
@@ -18,7 +17,7 @@ const SHA: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccdde
 const SHARD: &str = "mod-0064-0007";
 const WINDOW: i64 = 1_795_132_800;
 
-/// What a document says, and its bytes when it is written again.
+/// What a document says, and what it is written as.
 type Again = Result<(Value, Vec<u8>), FormatError>;
 
 /// A kind: its newest `_format`, the key of its golden file, what it says, and its reader and writer.
