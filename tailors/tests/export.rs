@@ -170,15 +170,14 @@ fn sketches_are_passed_over_and_said() {
     let index = verify_file(ShardId::of_org(OrgId(7), 64), &std::fs::read(&file).expect("reads")).expect("a good file");
     let is_number = |series: &u32| index.kind(*series).expect("a series") == ValueKind::Doubles;
     let (numbers, others): (Vec<u32>, Vec<u32>) = (0..index.series_len()).partition(is_number);
-    assert!(!others.is_empty());
-    let ended = export(&["--file", file.to_str().expect("UTF-8")], &out, &[]);
-    if numbers.is_empty() {
-        assert!(ended.code == 1 && ended.err.contains(&format!("sketches and histograms ({} series)", others.len())), "{}", ended.err);
-        assert!(names_in(temp.path()).is_empty());
-        return;
-    }
-    assert!(ended.ok().contains(&format!("note: {} series of sketches", others.len())));
+    assert!(!numbers.is_empty() && !others.is_empty());
+    let source = ["--file", file.to_str().expect("UTF-8")];
+    let said = export(&source, &out, &[]).ok();
+    assert!(said.contains(&format!("note: {} series of sketches", others.len())), "{said}");
     assert!(rows(&out).0 == decoded(ShardId::of_org(OrgId(7), 64), &std::fs::read(&file).expect("reads")));
+    let ended = export(&source, &temp.path().join("none.parquet"), &["--metric", "sketch.*"]);
+    assert!(ended.code == 1 && ended.err.contains("only sketches and histograms"), "{}", ended.err);
+    assert_eq!(names_in(temp.path()), ["x.parquet"]);
 }
 
 /// A metric of two buckets, as a build cuts a long one by time: constants of the second stand behind values of the first, and a series goes on.
