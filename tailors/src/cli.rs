@@ -71,7 +71,7 @@ pub(crate) enum Command {
     },
     /// Shows what is in one of our files (chunk, raw file, log segment, document), and what the bytes of a chunk file go to.
     #[command(
-        after_help = "Encodings of a chunk file: const: in the index · 1e-2: hundredths · 2^-4: sixteenths · f64: doubles · dictionary · x4: multiples of 4 · \
+        after_help = "Encodings of a chunk file: const: in the index · integers · 1e-2: hundredths · 2^-4: sixteenths · f64: doubles · dictionary · x4: multiples of 4 · \
                       delta: differences · pco32 pco64 bytes raw: how the integers are written · same: pages of an earlier metric\n\
                       Example: tailors inspect data/store/0a1b/chunk/v1/mod-0064-0001/1795132800/000001/a1/0000.tchk"
     )]

@@ -12,8 +12,10 @@ use std::process::Command;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Ended, Server, run, write_request};
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, verify_file};
-use tailors_model::{OrgId, ShardId, TagKind};
+use tailors_format::chunk::{
+    BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, SeriesValues, Span, ValueKind, assemble, encode_bucket, verify_file,
+};
+use tailors_model::{MetricMeta, OrgId, ShardId, Tag, TagKind};
 
 /// The window after [`CLOSED_WINDOW`], closed too.
 const NEXT_WINDOW: &str = "2026-11-20T08:00:00Z";
@@ -76,12 +78,12 @@ fn rows(path: &Path) -> (Vec<Row>, Vec<i64>) {
     (rows, series)
 }
 
-/// Points of a chunk file as its decoder gives them, in file order.
+/// Numbers of a chunk file as its decoder gives them, in file order.
 fn decoded(shard: ShardId, bytes: &[u8]) -> Vec<Row> {
     let index: ChunkIndex = verify_file(shard, bytes).expect("a good file");
     let (mut rows, mut scratch) = (Vec::new(), DecodeScratch::default());
     for metric in index.metrics() {
-        for series in metric.series.clone() {
+        for series in metric.series.clone().filter(|series| index.kind(*series).expect("a series") == ValueKind::Doubles) {
             let tags = index.tags(series).expect("tags");
             let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
             let tags = tags.iter().map(|tag| (utf8(&tag.key), (tag.kind == TagKind::Pair).then(|| utf8(&tag.value))));
@@ -162,6 +164,53 @@ fn a_chunk_file_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn sketches_are_passed_over_and_said() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let (file, out) = (golden("distributions.tchk"), temp.path().join("x.parquet"));
+    let index = verify_file(ShardId::of_org(OrgId(7), 64), &std::fs::read(&file).expect("reads")).expect("a good file");
+    let is_number = |series: &u32| index.kind(*series).expect("a series") == ValueKind::Doubles;
+    let (numbers, others): (Vec<u32>, Vec<u32>) = (0..index.series_len()).partition(is_number);
+    assert!(!numbers.is_empty() && !others.is_empty());
+    let source = ["--file", file.to_str().expect("UTF-8")];
+    let said = export(&source, &out, &[]).ok();
+    assert!(said.contains(&format!("note: {} series of sketches", others.len())), "{said}");
+    assert!(rows(&out).0 == decoded(ShardId::of_org(OrgId(7), 64), &std::fs::read(&file).expect("reads")));
+    let ended = export(&source, &temp.path().join("none.parquet"), &["--metric", "sketch.*"]);
+    assert!(ended.code == 1 && ended.err.contains("only sketches and histograms"), "{}", ended.err);
+    assert_eq!(names_in(temp.path()), ["x.parquet"]);
+}
+
+/// A metric of two buckets, as a build cuts a long one by time: constants of the second stand behind values of the first, and a series goes on.
+#[test]
+fn a_series_cut_by_time_stays_in_order() {
+    let temp = tempfile::tempdir().expect("temp dir");
+    let bucket = |from: u32, values: [fn(u32) -> f64; 2]| {
+        let series = values.into_iter().enumerate().map(|(host, value)| SeriesColumn {
+            tags: vec![Tag::pair("host", host.to_string())],
+            meta: MetricMeta::default(),
+            timestamps: (from..from + 500).map(|n| n * 1_000).collect(),
+            values: SeriesValues::Doubles((from..from + 500).map(value).collect()),
+        });
+        let input = BucketInput { org: OrgId(7), metric: "m".into(), meta: MetricMeta::default(), series: series.collect() };
+        encode_bucket(&input).expect("encodes")
+    };
+    let still: fn(u32) -> f64 = |_| 7.0;
+    let moving: fn(u32) -> f64 = |n| f64::from(n * n % 101);
+    let buckets = vec![bucket(0, [moving, still]), bucket(500, [still, moving])];
+    let (shard, span) = (ShardId::of_org(OrgId(7), 64), Span { start_ms: NEXT_WINDOW_MS, span_ms: 14_400_000 });
+    let bytes = assemble(shard, span, buckets).expect("a file").remove(0).bytes;
+    let (file, out) = (temp.path().join("x.tchk"), temp.path().join("x.parquet"));
+    std::fs::write(&file, &bytes).expect("writes");
+    export(&["--file", file.to_str().expect("UTF-8")], &out, &[]).ok();
+    let (read, series) = rows(&out);
+    assert!(read == decoded(shard, &bytes) && read.len() == 2_000);
+    for number in series.iter().collect::<std::collections::BTreeSet<_>>() {
+        let times: Vec<i64> = read.iter().zip(&series).filter(|(_, own)| *own == number).map(|(row, _)| row.time_ms).collect();
+        assert!(times.len() == 1_000 && times.is_sorted(), "series {number}");
+    }
+}
+
+#[test]
 fn damage_is_said_and_leaves_nothing() {
     let temp = tempfile::tempdir().expect("temp dir");
     let (file, out) = (temp.path().join("x.tchk"), temp.path().join("x.parquet"));
@@ -203,7 +252,14 @@ fn a_file_that_is_there_stays_unless_told() {
     export(&source, &out, &["--overwrite"]).ok();
     assert!(!rows(&out).0.is_empty());
     assert_eq!(names_in(temp.path()), ["x.parquet"]);
-    assert_eq!(export(&source, temp.path(), &["--overwrite"]).code, 2, "a folder is no file");
+    for no_file in [temp.path(), Path::new("/dev/null"), Path::new("..")] {
+        assert_eq!(export(&source, no_file, &["--overwrite"]).code, 2, "{}", no_file.display());
+    }
+    let link = temp.path().join("link");
+    std::os::unix::fs::symlink(&out, &link).expect("links");
+    export(&source, &link, &["--overwrite"]).ok();
+    assert!(link.is_symlink() && names_in(temp.path()).len() == 2);
+    std::fs::remove_file(&link).expect("removes");
     assert_eq!(export(&source, &out, &["--overwrite", "--from", "10", "--to", "10"]).code, 2);
     let zero = export(&source, &out, &["--overwrite", "--metric", "cpu", "--metric", "no*", "--org", "7"]).ok();
     assert!(zero.starts_with("wrote"), "{zero}");
@@ -278,5 +334,7 @@ fn a_store_comes_out_as_it_was_sent() {
         assert!(ended.code == 3 && ended.err.contains("TLR-4020") && ended.err.contains(".tchk"), "{damage}: {}", ended.err);
         assert!(!names_in(temp.path()).iter().any(|name| name.contains("damaged")), "{damage}: {:?}", names_in(temp.path()));
     }
+    let ended = export(&["--store", server.dir.to_str().expect("UTF-8")], &temp.path().join("none.parquet"), &[]);
+    assert!(ended.code == 1 && ended.err.contains("feed 0"), "{}", ended.err);
     assert_eq!(export(&["--data", "/nowhere"], &temp.path().join("none.parquet"), &[]).code, 3);
 }

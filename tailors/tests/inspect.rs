@@ -5,6 +5,8 @@ mod support;
 
 use serde_json::Value;
 use support::{Ended, run};
+use tailors_format::chunk::{BucketInput, SeriesColumn, SeriesValues, Span, assemble, encode_bucket};
+use tailors_model::{MetricMeta, OrgId, ShardId};
 
 fn inspect(more: &[&str]) -> (u64, Ended) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../base/format/golden/chunk");
@@ -58,6 +60,32 @@ fn the_dearest_come_first() {
         after.lines().nth(1).is_some_and(|line| line.trim().starts_with(shown["worst"]["bytes"][0]["metric"].as_str().expect("a name"))),
         "{text}"
     );
+}
+
+/// A shard holds many orgs, which may call their metrics the same.
+#[test]
+fn orgs_are_told_apart() {
+    let bucket = |org: u32, points: u32| {
+        let values: Vec<f64> = (0..points).map(|n| f64::from(n.wrapping_mul(2_654_435_761) >> 8)).collect();
+        let series = SeriesColumn {
+            tags: vec![],
+            meta: MetricMeta::default(),
+            timestamps: (0..points).map(|n| n * 1_000).collect(),
+            values: SeriesValues::Doubles(values),
+        };
+        let input = BucketInput { org: OrgId(org), metric: "m".into(), meta: MetricMeta::default(), series: vec![series] };
+        encode_bucket(&input).expect("encodes")
+    };
+    let (shard, span) = (ShardId::of_org(OrgId(7), 64), Span { start_ms: 0, span_ms: 14_400_000 });
+    let bytes = assemble(shard, span, vec![bucket(7, 2_000), bucket(71, 3_000)]).expect("a file").remove(0).bytes;
+    let temp = tempfile::tempdir().expect("temp dir");
+    let file = temp.path().join("x.tchk");
+    std::fs::write(&file, bytes).expect("writes");
+    let text = run(&["inspect", file.to_str().expect("UTF-8")]).ok();
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} in {text}"));
+    assert!(at("org 71 ") < at("org 7 ") && at("m (org 71)") < at("m (org 7)"), "{text}");
+    let text = run(&["inspect", file.to_str().expect("UTF-8"), "--metric", "m"]).ok();
+    assert!(text.contains("m of org 7:") && text.contains("m of org 71:"), "{text}");
 }
 
 #[test]

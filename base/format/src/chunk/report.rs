@@ -58,6 +58,7 @@ impl ChunkEntry {
         let delta = if self.delta { " delta" } else { "" };
         let divisor = if self.divisor > 1 { format!(" x{}", self.divisor) } else { String::new() };
         let transform = match self.transform {
+            Transform::Decimal(0) => "integers".to_owned(),
             Transform::Decimal(exponent) => format!("1e-{exponent}"),
             Transform::Binary(scale) => format!("2^-{scale}"),
             Transform::Double => "f64".to_owned(),

@@ -46,6 +46,13 @@ pub struct ManifestFile {
     pub points: u64,
 }
 
+impl ManifestFile {
+    /// Whether this is the same day's file as one that the window before names: both are read as one file with their joined range.
+    pub fn continues(&self, before: &Self) -> bool {
+        self.role == FileRole::Day && self.key == before.key && before.to_ms == self.from_ms
+    }
+}
+
 /// What a build read and what became of it. Conservation: read = written + duplicates + corrupt + rejected.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

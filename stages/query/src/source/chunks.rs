@@ -159,7 +159,7 @@ impl Pinned {
 /// A day's file of one more window: neighbours that name the same one are one file with their joined range, opened and read once. What a window has
 /// of its own stands between them, so that the points of a series stay in time order.
 fn push_day(files: &mut Vec<File>, shard: ShardId, file: &ManifestFile) {
-    match files.iter_mut().rev().find(|known| known.file.key == file.key && known.file.to_ms == file.from_ms) {
+    match files.iter_mut().rev().find(|known| file.continues(&known.file)) {
         Some(known) => known.file.to_ms = file.to_ms,
         None => files.push(File { shard, file: file.clone() }),
     }

@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use tailors_format::chunk::DecodeScratch;
-use tailors_format::doc::FileRole;
-use tailors_model::{OrgId, Window};
+use tailors_format::doc::{FileRole, ManifestFile};
+use tailors_model::{OrgId, ShardId, Window};
 use tailors_store::Objects;
 use tailors_store::catalog::{Catalog, Snapshot};
 use tempfile::NamedTempFile;
 
-use self::points::{Source, Wanted};
+use self::points::{PassedOver, Source, Wanted};
 use self::table::Table;
 use super::{no_store, now_ms, progress};
 use crate::cli;
@@ -59,37 +59,66 @@ async fn of_file(file: &Path, wanted: &Wanted, out: Output) -> Result<(), Failur
     let opened = File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     let mut table = out.table(Vec::new())?;
     let cant_write = |error| out.cant_write(error);
-    points::read(&Source::Alone(file, opened), wanted, &mut DecodeScratch::default(), &mut table, &cant_write).await?;
-    let (rows, bytes) = out.keep(table)?;
+    let (mut scratch, mut passed_over) = (DecodeScratch::default(), PassedOver::default());
+    points::read(&Source::Alone(file, opened), wanted, &mut scratch, &mut table, &cant_write, &mut passed_over).await?;
+    let (rows, bytes) = out.keep(table, &passed_over)?;
     say!("wrote {rows} points, {bytes} bytes, to {}", out.path.display());
+    note_of(&passed_over);
     Ok(())
 }
 
 async fn of_store(objects: &Objects, wanted: &Wanted, now_ms: i64, out: Output) -> Result<(), Failure> {
     let snapshot = Catalog::new(objects.clone()).snapshot(0, now_ms).await?;
+    if snapshot.feed == 0 {
+        let why = "nothing is published in this store (feed 0): wait for a build, or look whether --store names the `store` folder of a data directory";
+        return Err(Failure::no(why));
+    }
     let of_range = |window: &Window| wanted.touches(window.start_ms(), window.end_ms() - 1);
     if let Some(((window, shard), why)) = snapshot.damaged.iter().find(|((window, _), _)| of_range(window)) {
         let window = rfc3339(window.start_ms());
         return Err(Failure::unavailable(format!("TLR-4020: the manifest of window {window}, shard {shard} can't be read: {why}")));
     }
     let manifests = snapshot.windows.iter().filter(|((window, _), _)| of_range(window));
-    let files = manifests.flat_map(|((_, shard), manifest)| manifest.files.iter().map(move |file| (*shard, file)));
-    let files: Vec<_> = files.filter(|(_, file)| wanted.touches(file.from_ms, file.to_ms - 1)).collect();
+    let all = manifests.flat_map(|((_, shard), manifest)| manifest.files.iter().map(move |file| (*shard, file)));
+    let mut files: Vec<(ShardId, ManifestFile)> = Vec::new();
+    for (shard, file) in all.filter(|(_, file)| wanted.touches(file.from_ms, file.to_ms - 1)) {
+        match files.iter_mut().rev().find(|(_, known)| file.continues(known)) {
+            Some((_, known)) => (known.to_ms, known.points) = (file.to_ms, known.points + file.points),
+            None => files.push((shard, file.clone())),
+        }
+    }
     let bar = progress::points("export", files.iter().map(|(_, file)| file.points).sum());
     let mut table = out.table(vec![KeyValue::new("tailors.feed".to_owned(), snapshot.feed.to_string())])?;
-    let (cant_write, mut scratch) = (|error| out.cant_write(error), DecodeScratch::default());
-    for (shard, file) in files {
-        if file.role != FileRole::Base {
+    let cant_write = |error| out.cant_write(error);
+    let (mut scratch, mut passed_over) = (DecodeScratch::default(), PassedOver::default());
+    for (shard, file) in &files {
+        if file.role == FileRole::Overlay {
             return Err(Failure::unavailable(format!("TLR-4020: {} has a role that this version cannot read", file.key)));
         }
-        points::read(&Source::Stored(objects, shard, file), wanted, &mut scratch, &mut table, &cant_write).await?;
+        points::read(
+            &Source::Stored(objects, *shard, file),
+            &wanted.within(file.from_ms, file.to_ms),
+            &mut scratch,
+            &mut table,
+            &cant_write,
+            &mut passed_over,
+        )
+        .await?;
         bar.inc(file.points);
     }
     bar.finish_and_clear();
-    let (rows, bytes) = out.keep(table)?;
+    let (rows, bytes) = out.keep(table, &passed_over)?;
     say!("wrote {rows} points, {bytes} bytes, of feed {} to {}", snapshot.feed, out.path.display());
+    note_of(&passed_over);
     notes(&snapshot, wanted);
     Ok(())
+}
+
+fn note_of(passed_over: &PassedOver) {
+    if passed_over.series > 0 {
+        let PassedOver { series, points } = passed_over;
+        say!("note: {series} series of sketches and histograms, {points} points, are not in the file: its values are numbers");
+    }
 }
 
 /// What a reader of the file should know and its rows can't tell.
@@ -126,10 +155,19 @@ struct Output {
 impl Output {
     fn new(path: PathBuf, overwrite: bool) -> Result<Self, Failure> {
         let out = Self { path, overwrite };
-        if out.path.is_dir() || out.path.file_name().is_none() {
-            return Err(Failure::usage(format!("{} is a directory; name a file in it", out.path.display())));
+        if out.path.symlink_metadata().is_err() {
+            let is_name = out.path.file_name().is_some();
+            return if is_name { Ok(out) } else { Err(Failure::usage(format!("{} is no name of a file", out.path.display()))) };
         }
-        if !overwrite && out.path.symlink_metadata().is_ok() { Err(out.exists()) } else { Ok(out) }
+        // A folder or a device is never replaced, told or not; of a link, what it leads to.
+        if !out.path.is_file() {
+            return Err(Failure::usage(format!("{} is there and no file; name a file", out.path.display())));
+        }
+        if !overwrite {
+            return Err(out.exists());
+        }
+        let path = out.path.canonicalize().map_err(|error| out.cant_write(error))?;
+        Ok(Self { path, overwrite })
     }
 
     fn exists(&self) -> Failure {
@@ -156,8 +194,14 @@ impl Output {
     }
 
     /// Makes a table durable and gives it its name; returns rows and bytes. One without rows is not kept.
-    fn keep(&self, table: Table<NamedTempFile>) -> Result<(u64, u64), Failure> {
+    fn keep(&self, table: Table<NamedTempFile>, passed_over: &PassedOver) -> Result<(u64, u64), Failure> {
         let rows = table.rows;
+        if rows == 0 && passed_over.series > 0 {
+            let series = passed_over.series;
+            return Err(Failure::no(format!(
+                "only sketches and histograms ({series} series) are of this org, metric and time; nothing was written"
+            )));
+        }
         if rows == 0 {
             return Err(Failure::no("no stored point is of this org, metric and time; nothing was written"));
         }

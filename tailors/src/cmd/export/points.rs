@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use tailors_format::FormatError;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead};
+use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead, ValueKind};
 use tailors_format::doc::ManifestFile;
 use tailors_model::{OrgId, ShardId};
 use tailors_store::{Objects, StoreError};
@@ -45,6 +45,11 @@ impl Wanted {
             None => name == wanted.as_bytes() || translated == *wanted,
         };
         self.org.is_none_or(|wanted| wanted == org) && (self.metrics.is_empty() || self.metrics.iter().any(fits))
+    }
+
+    /// The same of a shorter time.
+    pub(super) fn within(&self, from_ms: i64, to_ms: i64) -> Self {
+        Self { org: self.org, metrics: self.metrics.clone(), from_ms: self.from_ms.max(from_ms), to_ms: self.to_ms.min(to_ms) }
     }
 
     /// Whether times from `first_ms` to and with `last_ms` touch the range.
@@ -121,6 +126,14 @@ fn damaged(name: &str, error: impl std::fmt::Display) -> Failure {
     Failure::unavailable(format!("TLR-4020: {name}: {error}"))
 }
 
+/// What was wanted and has no place in a column of doubles: sketches and histograms.
+#[derive(Default)]
+pub(super) struct PassedOver {
+    pub(super) series: u64,
+    /// All of these series' points, in or out of the range.
+    pub(super) points: u64,
+}
+
 /// Appends what is wanted of a file to the table.
 pub(super) async fn read<W: Write + Send>(
     source: &Source<'_>,
@@ -128,6 +141,7 @@ pub(super) async fn read<W: Write + Send>(
     scratch: &mut DecodeScratch,
     table: &mut Table<W>,
     cant_write: &dyn Fn(ParquetError) -> Failure,
+    passed_over: &mut PassedOver,
 ) -> Result<(), Failure> {
     let index = source.index().await?;
     let mut rows = Rows { index: &index, name: source.name(), wanted, labels: None, failed: None, table };
@@ -136,7 +150,15 @@ pub(super) async fn read<W: Write + Send>(
             continue;
         }
         let inside = |series: &u32| index.edges_of(*series).is_some_and(|(first, last)| wanted.touches(first, last));
-        let series: Vec<u32> = metric.series.clone().filter(inside).collect();
+        let mut series: Vec<u32> = metric.series.clone().filter(inside).collect();
+        series.retain(|series| {
+            let is_number = index.kind(*series).is_ok_and(|kind| kind == ValueKind::Doubles);
+            if !is_number {
+                passed_over.series += 1;
+                passed_over.points += u64::from(index.points_of(*series));
+            }
+            is_number
+        });
         for reads in in_file_order(&index, &series) {
             for some in batches(&reads) {
                 let ranges: Vec<Range<u64>> = some.iter().map(|read| read.range.clone()).collect();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tailors_format::FormatError;
 use tailors_format::chunk::{ChunkIndex, ChunkReport, EncodingReport, MetricEntry, MetricReport};
 use tailors_model::window::DAY_MS;
-use tailors_model::{ShardId, Tag, Window};
+use tailors_model::{OrgId, ShardId, Tag, Window};
 
 use crate::time::rfc3339;
 
@@ -51,17 +51,29 @@ fn encodings(metric: &MetricReport) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-fn list(out: &mut String, title: &str, metrics: &[&MetricReport], file: u64) {
-    let _ =
-        writeln!(out, "\n{title:<38}{:>12}{:>8}{:>9}{:>12}{:>9}  encodings of its points", "bytes", "share", "B/point", "points", "series");
+/// Totals of each org: a file holds those of a shard.
+fn by_org(report: &ChunkReport) -> BTreeMap<OrgId, MetricReport> {
+    let mut orgs: BTreeMap<OrgId, MetricReport> = BTreeMap::new();
+    for metric in &report.metrics {
+        let org = metric.org;
+        let empty = || MetricReport { org, metric: format!("org {org}"), series: 0, points: 0, bytes: 0, encodings: Vec::new() };
+        let total = orgs.entry(org).or_insert_with(empty);
+        (total.series, total.points, total.bytes) =
+            (total.series + metric.series, total.points + metric.points, total.bytes + metric.bytes);
+    }
+    orgs
+}
+
+fn list(out: &mut String, title: &str, metrics: &[&MetricReport], file: u64, with_org: bool) {
+    let _ = writeln!(out, "\n{title:<38}{:>12}{:>8}{:>9}{:>12}{:>9}  encodings", "bytes", "share", "B/point", "points", "series");
     for metric in metrics.iter().take(METRICS_SHOWN) {
         let (share, per_point) = (100.0 * ratio(metric.bytes, file), ratio(metric.bytes, metric.points));
-        let name = format!("{:<NAME_WIDTH$}", metric.metric);
+        let name = if with_org { format!("{} (org {})", metric.metric, metric.org) } else { metric.metric.clone() };
         let numbers = format!("{:>12}{share:>7.1}%{per_point:>9.3}{:>12}{:>9}", metric.bytes, metric.points, metric.series);
-        let _ = writeln!(out, "  {name}{numbers}  {}", encodings(metric));
+        let _ = writeln!(out, "{}", format!("  {name:<NAME_WIDTH$}{numbers}  {}", encodings(metric)).trim_end());
     }
     if metrics.len() > METRICS_SHOWN {
-        let _ = writeln!(out, "  … and {} more; --json has all, --metric NAME one in detail", metrics.len() - METRICS_SHOWN);
+        let _ = writeln!(out, "  … and {} more; --json has all metrics, --metric NAME one in detail", metrics.len() - METRICS_SHOWN);
     }
 }
 
@@ -94,11 +106,19 @@ pub(super) fn shown(shard: ShardId, index: &ChunkIndex) -> String {
             let _ = writeln!(out, "  {:<NAME_WIDTH$}{points:>12}", rfc3339(window.start_ms()));
         }
     }
-    list(&mut out, "metrics of most bytes", &by_bytes(&report), file);
-    list(&mut out, "metrics of most bytes per point", &by_bytes_per_point(&report), file);
+    let orgs = by_org(&report);
+    if orgs.len() > 1 {
+        let mut totals: Vec<&MetricReport> = orgs.values().collect();
+        totals.sort_by_key(|total| std::cmp::Reverse(total.bytes));
+        list(&mut out, "orgs of most bytes", &totals, file, false);
+    }
+    list(&mut out, "metrics of most bytes", &by_bytes(&report), file, orgs.len() > 1);
+    list(&mut out, "metrics of most bytes per point", &by_bytes_per_point(&report), file, orgs.len() > 1);
     let floor = format!("at least {DEAR_POINTS_MIN} points and {} % of these bytes", 100.0 * DEAR_SHARE_MIN);
-    let _ =
-        write!(out, "\nA metric's bytes are its pages and their checksums. Per point only metrics of {floor}. --help tells the encodings.");
+    let _ = write!(
+        out,
+        "\nA metric's bytes are its pages and their checksums. Per point only metrics of {floor}.\nEncodings have the share of the metric's points; --help tells what they are."
+    );
     out
 }
 
