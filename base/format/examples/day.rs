@@ -147,13 +147,16 @@ fn main() {
         let start = cpu_s();
         let (made, tally) = compact(&files, copy_bytes_max);
         let cpu = cpu_s() - start;
+        let start = cpu_s();
         let mut counted = DayTally::new(DAY.start_ms);
         for file in &made {
             counted.merge(&verify_day_file(shard(), &file.bytes, DAY.start_ms).unwrap().1);
         }
+        let check_ns = (cpu_s() - start) * 1e9 / points as f64;
         assert_eq!(counted, tally);
         assert_eq!(counted.windows.iter().map(|window| window.points).sum::<u64>(), points);
         let made: Vec<_> = made.into_iter().map(|file| (open(&file), file)).map(|(index, file)| (file, index)).collect();
         tell(name, &made, points as f64, cpu);
+        println!("{:12} checking and counting the file: {check_ns:.1} ns/point", "");
     }
 }
