@@ -164,6 +164,11 @@ fn a_day_holds_the_points_of_its_windows_to_the_bit() {
             assert_eq!(index.meta(metric.series.start).expect("meta").help, "older");
         }
         assert_eq!(index.metrics()[2].series.len(), 1, "constants have no pages worth copying");
+        for at in (0..made[0].bytes.len()).step_by(211) {
+            let mut damaged = made[0].bytes.clone();
+            damaged[at] ^= 16;
+            assert!(verify_day_file(shard(), &damaged, DAY.start_ms).is_err(), "byte {at}");
+        }
         let again = compact(&inputs, &files, copy_bytes_max).expect("compacts").0;
         assert!(again[0].bytes == made[0].bytes, "equal inputs give equal bytes");
     }

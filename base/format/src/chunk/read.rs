@@ -158,16 +158,22 @@ impl ChunkIndex {
 /// # Errors
 /// Any damage, and a file of another shard.
 pub fn verify_file(shard: ShardId, bytes: &[u8]) -> Result<ChunkIndex, FormatError> {
+    let index = open_whole(shard, bytes)?;
+    let mut scratch = DecodeScratch::default();
+    let own = index.pages.iter().filter(|page| index.chunks.get(page.chunk as usize).is_some_and(|chunk| chunk.original == page.chunk));
+    for page in own {
+        index.check_values_of(page, &bytes[page.at as usize..(page.at + u64::from(page.length)) as usize], &mut scratch)?;
+    }
+    Ok(index)
+}
+
+/// Checks every byte of a whole file but its pages.
+pub(super) fn open_whole(shard: ShardId, bytes: &[u8]) -> Result<ChunkIndex, FormatError> {
     let file_len = bytes.len() as u64;
     let tail = ChunkIndex::tail_range(bytes.last_chunk::<TRAILER_BYTES>().map_or(bytes, |trailer| trailer), file_len)?;
     // Checked by the trailer: the tail begins behind the header and ends with the file.
     let index = ChunkIndex::parse(shard, &bytes[tail.start as usize..], file_len)?;
     check_header(&bytes[..HEADER_BYTES], index.seal, index.span())?;
     index.labels()?;
-    let mut scratch = DecodeScratch::default();
-    let own = index.pages.iter().filter(|page| index.chunks.get(page.chunk as usize).is_some_and(|chunk| chunk.original == page.chunk));
-    for page in own {
-        index.check_values_of(page, &bytes[page.at as usize..(page.at + u64::from(page.length)) as usize], &mut scratch)?;
-    }
     Ok(index)
 }

@@ -4,7 +4,7 @@ use tailors_model::window::{DAY_WINDOWS, WINDOW_MS};
 use tailors_model::{OrgId, ShardId, Tag};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::read::verify_file;
+use super::read::open_whole;
 use super::{ChunkIndex, DecodeScratch, Values};
 use crate::FormatError;
 
@@ -94,12 +94,13 @@ pub(super) fn series_key(org: OrgId, metric: &[u8], tags: &[Tag]) -> u64 {
     hasher.digest()
 }
 
-/// Checks every byte of a whole file as [`verify_file`] does, and counts its points by window of the day that starts at `start_ms`.
+/// Checks every byte of a whole file as [`super::verify_file`] does, and counts its points by window of the day that starts at `start_ms`.
 ///
 /// # Errors
 /// Any damage, and a file of another shard.
 pub fn verify_day_file(shard: ShardId, bytes: &[u8], start_ms: i64) -> Result<(ChunkIndex, DayTally), FormatError> {
-    let index = verify_file(shard, bytes)?;
+    // Every page holds points of some series, so all of them are decoded below.
+    let index = open_whole(shard, bytes)?;
     let mut tally = DayTally::new(start_ms);
     let mut scratch = DecodeScratch::default();
     for metric in index.metrics() {
