@@ -195,7 +195,7 @@ class File:
         trailer = len(data) - 64
         *at, self.start_ms, self.span_ms, _, major, minor, crc = struct.unpack("<4QqIIHHI", data[trailer:-8])
         check(crc == crc32c(b"TLRCHEND\x07" + struct.pack("<Q", trailer) + data[trailer:-12]), "trailer checksum")
-        check((major, minor) == (0, 2), f"version {major}.{minor}")
+        check(major == 1, f"version {major}.{minor}")
         edges = [32, *at, trailer]
         check(edges == sorted(edges), "sections out of order")
         if shard:

@@ -2,11 +2,11 @@
 //! `docs/formats/versions.md`; golden files of each lie in `golden/{format}/{version}/`.
 
 /// Payload: major, minor.
-pub const PAYLOAD: (u16, u16) = (0, 0);
+pub const PAYLOAD: (u16, u16) = (1, 0);
 /// Raw file: major, minor.
-pub const RAW_FILE: (u16, u16) = (0, 0);
+pub const RAW_FILE: (u16, u16) = (1, 0);
 /// Log segment.
-pub const LOG_SEGMENT: u16 = 0;
+pub const LOG_SEGMENT: u16 = 1;
 /// Chunk file: major, minor. Its encoder has a number too, [`crate::chunk::ENCODER_VERSION`].
 pub const CHUNK_FILE: (u16, u16) = crate::chunk::VERSION;
 
@@ -14,7 +14,7 @@ pub const CHUNK_FILE: (u16, u16) = crate::chunk::VERSION;
 #[macro_export]
 macro_rules! document_format {
     ($kind:literal) => {
-        $crate::document_format!($kind, 0)
+        $crate::document_format!($kind, 1)
     };
     ($kind:literal, $major:literal) => {
         concat!($kind, "/", $major)

@@ -9,9 +9,9 @@ use super::layout::{CRC_BYTES, HEADER_BYTES, Region, Seal, TRAILER_BYTES, Traile
 use super::*;
 use crate::bytes::put_varint;
 
-const GOLDEN: &[u8] = include_bytes!("../../golden/chunk/0.2/everything.tchk");
-const DISTRIBUTIONS: &[u8] = include_bytes!("../../golden/chunk/0.2/distributions.tchk");
-const SMALL: &[u8] = include_bytes!("../../golden/chunk/0.2/small.tchk");
+const GOLDEN: &[u8] = include_bytes!("../../golden/chunk/1.0/everything.tchk");
+const DISTRIBUTIONS: &[u8] = include_bytes!("../../golden/chunk/1.0/distributions.tchk");
+const SMALL: &[u8] = include_bytes!("../../golden/chunk/1.0/small.tchk");
 
 fn shard() -> ShardId {
     ShardId::of_org(OrgId(7), 64)

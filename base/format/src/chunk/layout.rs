@@ -16,8 +16,8 @@ use crate::FormatError;
 use crate::bytes::{Cursor, check_crc, seeded_crc};
 
 pub(super) const WHAT: &str = "chunk file";
-pub(super) const MAJOR: u16 = 0;
-pub(super) const MINOR: u16 = 2;
+pub(super) const MAJOR: u16 = 1;
+pub(super) const MINOR: u16 = 0;
 pub(super) const HEADER_BYTES: usize = 32;
 pub(super) const TRAILER_BYTES: usize = 64;
 pub(super) const CRC_BYTES: usize = 4;
@@ -143,7 +143,13 @@ pub(super) fn check_header(bytes: &[u8], seal: Seal, span: Span) -> Result<(), F
         return Err(FormatError::Magic { what });
     }
     seal.checked(what, Region::Header, 0, header)?;
-    if header == expected { Ok(()) } else { Err(FormatError::invalid(what, "says something else than the trailer")) }
+    // Another minor is read; the bytes behind it are the same, but for the checksum that was compared.
+    let same = |range: Range<usize>| header.get(range.clone()) == expected.get(range);
+    if same(0..10) && same(12..HEADER_BYTES - CRC_BYTES) {
+        Ok(())
+    } else {
+        Err(FormatError::invalid(what, "says something else than the trailer"))
+    }
 }
 
 /// Where the sections of a file lie.
@@ -201,8 +207,8 @@ impl Trailer {
         };
         let (major, minor) = (cursor.u16()?, cursor.u16()?);
         check_crc(what, &Self::seed(at), &bytes[..TRAILER_BYTES - 12], cursor.u32()?)?;
-        // Version 0 promises nothing, so the minor counts too.
-        if (major, minor) != (MAJOR, MINOR) {
+        // A newer minor may have added numbers; one that is not known is refused where it stands.
+        if major != MAJOR {
             return Err(FormatError::Unknown { what, field: "version", number: u64::from(major) << 16 | u64::from(minor) });
         }
         let edges = [HEADER_BYTES as u64, trailer.times_at, trailer.series_at, trailer.labels_at, trailer.directory_at, at];

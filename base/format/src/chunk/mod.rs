@@ -67,4 +67,4 @@ pub use tally::{DayTally, WindowTally, verify_day_file};
 pub use values::{SeriesValues, ValueKind, Values};
 
 /// Number of this encoder: stands in every plan, because equal bytes are promised only for equal encoders.
-pub const ENCODER_VERSION: u32 = 2;
+pub const ENCODER_VERSION: u32 = 3;
