@@ -23,7 +23,7 @@ fn seal() -> SealDoc {
 fn members_are_sorted_with_format_first_and_checksum_last() {
     let bytes = seal().to_bytes("seal/v1/1795132800/000003").expect("encodes");
     let text = String::from_utf8(bytes.clone()).expect("text");
-    assert!(text.starts_with("{\"_format\":\"seal/0\",\"decided_ms\":"), "{text}");
+    assert!(text.starts_with("{\"_format\":\"seal/1\",\"decided_ms\":"), "{text}");
     assert!(text.contains("\"~crc32c\":\""));
     let back = SealDoc::from_bytes("seal/v1/1795132800/000003", &bytes).expect("decodes");
     assert_eq!(back, seal());

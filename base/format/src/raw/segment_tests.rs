@@ -55,7 +55,7 @@ fn known(bytes: &[u8]) -> (Vec<(u32, u64)>, super::segment::Scan) {
 fn headers_are_as_drawn_and_refuse_every_prefix_flip_and_other_log() {
     let bytes = header().to_bytes();
     assert_eq!(bytes.len(), 28 + 2 * 16 + 4);
-    assert_eq!(bytes[..12], *b"tlrseg\0\0\x40\0\0\0");
+    assert_eq!(bytes[..12], *b"tlrseg\x01\0\x40\0\0\0");
     assert_eq!((bytes[12], bytes[16], bytes[24], bytes[28], bytes[36], bytes[44], bytes[52]), (3, 12, 2, 100, 100, 5, 9));
     assert_eq!(Header::from_bytes(&bytes, CLUSTER), Ok((header(), bytes.len())));
     assert!(matches!(Header::from_bytes(&bytes, OTHER), Err(FormatError::Checksum { .. })));
