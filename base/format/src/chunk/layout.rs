@@ -211,6 +211,9 @@ impl Trailer {
         if major != MAJOR {
             return Err(FormatError::Unknown { what, field: "version", number: u64::from(major) << 16 | u64::from(minor) });
         }
+        if trailer.span.start_ms.checked_add(i64::from(trailer.span.span_ms)).is_none() {
+            return Err(FormatError::invalid(what, "span beyond the end of time"));
+        }
         let edges = [HEADER_BYTES as u64, trailer.times_at, trailer.series_at, trailer.labels_at, trailer.directory_at, at];
         if !edges.is_sorted() {
             return Err(FormatError::invalid(what, "sections out of order"));
