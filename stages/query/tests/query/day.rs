@@ -1,11 +1,10 @@
 //! Day files under queries: what a year of one key costs in reads, and that windows in and beside a day's file are read once each.
 
-mod store;
-
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::store::{Line, Server, Store, tags};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -14,7 +13,6 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
-use store::{Line, Server, Store, tags};
 use tailors_format::doc::SealKind;
 use tailors_model::Window;
 use tailors_model::window::{DAY_MS, WINDOW_MS};

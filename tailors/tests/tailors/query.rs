@@ -1,12 +1,10 @@
 //! Queries end to end: what `up` answers after its stored files were damaged behind its back, from a cold start.
 
 #[allow(dead_code, reason = "end_to_end.rs uses the rest")]
-mod support;
-
 use std::path::{Path, PathBuf};
 
+use crate::support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Server, series, write_request};
 use serde_json::Value;
-use support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Server, series, write_request};
 
 /// The window after [`CLOSED_WINDOW`], closed too.
 const NEXT_WINDOW: &str = "2026-11-20T08:00:00Z";

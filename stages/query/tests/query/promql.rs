@@ -18,7 +18,7 @@ use tailors_query::{Limits, QueryError};
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Vec<Stored>);
+struct Memory(Vec<Stored>);
 
 /// A series and its points.
 type Stored = (Arc<Series>, Vec<(i64, f64)>);

@@ -1,12 +1,10 @@
 //! What the index of a file answers is what its points say: every question is asked of a source that hands out what is needed, and of one that is
 //! made to hand out all points; and files whose pages are destroyed still answer where no page is needed.
 
-mod store;
-
 use std::sync::Arc;
 
+use crate::store::{Line, Server, Store, tags};
 use bytes::Bytes;
-use store::{Line, Server, Store, tags};
 use tailors_model::source::{
     Coverage, EachPart, Found, KeyTest, Need, NeedOf, PartialRange, PinnedSource, ReadLimits, SelectedSeries, Selection, SeriesFilter,
     SeriesSource, SourceFuture,

@@ -1,5 +1,4 @@
 //! A day's file over a real store in memory: what its windows held, the same bytes for any number of cores, damage named by its file.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
 //! A real store in a temporary directory: points encoded to chunk files, published by manifest and feed, read through [`ChunkSource`] and asked
 //! over HTTP, so that a test of an answer also tests the file behind it.
-#![allow(dead_code, reason = "each test file uses its part of this")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

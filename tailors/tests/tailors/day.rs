@@ -1,13 +1,9 @@
 //! A day through the real binary: six windows become one file, by hand and by the server itself, and every point stays where it was.
-#![allow(clippy::disallowed_methods, reason = "these tests wait for another process by the real clock")]
-#![allow(dead_code, reason = "the support module is shared")]
-
-mod support;
 
 use std::path::{Path, PathBuf};
 
+use crate::support::{EXACT, Server, run, wait_until};
 use serde_json::{Value, json};
-use support::{EXACT, Server, run, wait_until};
 
 /// First second of the truth: the day before the one that the server's clock shows.
 const AT: &str = "2026-11-19T00:00:00Z";

@@ -1,5 +1,4 @@
 //! What the end-to-end tests drive: the real binary on a temporary directory, raw HTTP, and remote-write bodies by an encoder of their own.
-#![allow(clippy::disallowed_methods, reason = "these tests wait for another process by the real clock")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

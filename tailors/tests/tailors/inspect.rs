@@ -1,10 +1,8 @@
 //! `tailors inspect` of chunk files: every byte counts once, and what is dear comes first.
 
+use crate::support::{Ended, run};
 #[allow(dead_code, reason = "end_to_end.rs uses the rest")]
-mod support;
-
 use serde_json::Value;
-use support::{Ended, run};
 use tailors_format::chunk::{BucketInput, SeriesColumn, SeriesValues, Span, assemble, encode_bucket};
 use tailors_model::{MetricMeta, OrgId, ShardId};
 

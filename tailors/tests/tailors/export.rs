@@ -3,15 +3,13 @@
 //! The file is read back with the parquet crate and, where `TAILORS_PYTHON` names a Python with duckdb, with DuckDB.
 
 #[allow(dead_code, reason = "end_to_end.rs uses the rest")]
-mod support;
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Ended, Server, run, write_request};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
-use support::{CLOSED_WINDOW, CLOSED_WINDOW_MS, Ended, Server, run, write_request};
 use tailors_format::chunk::{
     BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, SeriesValues, Span, ValueKind, assemble, encode_bucket, verify_file,
 };
@@ -280,7 +278,7 @@ fn a_store_comes_out_as_it_was_sent() {
     let server = Server::start(&temp.path().join("data"), &["--set", "build.enabled=false"]);
     let corners = [1.5, -0.0, f64::INFINITY, f64::from_bits(STALE), f64::from_bits(0x7ff8_0000_0000_0001), 0.1 + 0.2, f64::MIN_POSITIVE];
     let points: Vec<(i64, f64)> = (-50..50).map(|n| (NEXT_WINDOW_MS + n * 1_000, corners[n.rem_euclid(7) as usize])).collect();
-    assert!(server.write(&server.key, &write_request(&[support::series("scraped.value", "a", &points)])).status < 300);
+    assert!(server.write(&server.key, &write_request(&[crate::support::series("scraped.value", "a", &points)])).status < 300);
     let at_s = NEXT_WINDOW_MS / 1_000 + 60;
     let body = format!(
         "{{\"series\":[{{\"metric\":\"agent.value\",\"type\":1,\"interval\":10,\"unit\":\"byte\",\"points\":[{{\"timestamp\":{at_s},\"value\":7}}],\

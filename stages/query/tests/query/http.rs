@@ -1,10 +1,8 @@
 //! The HTTP API as clients see it: shapes, verbs, limits with their ids, and what an answer says when stored files are missing or damaged.
 
-mod store;
-
+use crate::store::{Line, Reply, Server, Store, tags};
 use axum::http::Method;
 use serde_json::{Value, json};
-use store::{Line, Reply, Server, Store, tags};
 use tailors_format::chunk::SeriesColumn;
 use tailors_format::doc::SealKind;
 use tailors_model::{Bin, MetricKind, MetricMeta, Sketch, Window};

@@ -1,7 +1,4 @@
 //! The whole path of a point through the real binary: import, seal, build, query and verify, with kills, bad input and a full disk on the way.
-#![allow(clippy::disallowed_methods, reason = "these tests wait for another process by the real clock")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::{
+    Background, CLOSED_WINDOW, CLOSED_WINDOW_MS, EXACT, OPEN_WINDOW, Server, next, run, series, wait_until, write_request,
+};
 use serde_json::{Value, json};
-use support::{Background, CLOSED_WINDOW, CLOSED_WINDOW_MS, EXACT, OPEN_WINDOW, Server, next, run, series, wait_until, write_request};
 
 /// Series of `hand_made`.
 const SERIES: u32 = 6;

@@ -2,13 +2,11 @@
 //! of two windows, over HTTP. Equal means: status, error type, result type, label sets, times, values (as text, else to a relative 1e-12), order
 //! where Prometheus defines one, warnings and infos.
 
-mod store;
-
 use std::collections::BTreeSet;
 
+use crate::store::{Line, Reply, Store, tags};
 use axum::http::Method;
 use serde_json::Value;
-use store::{Line, Reply, Store, tags};
 use tailors_model::Tag;
 use tailors_query::Limits;
 

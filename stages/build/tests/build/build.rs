@@ -1,7 +1,5 @@
 //! Raw files in an in-memory store -> `run` -> chunk files, decoded and compared with a naive model: a map filled in P4 order.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop here")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,13 +1,11 @@
 //! A month in 180 windows, of 20 series at 1 s and of 1,000 at 5 min, and how long Grafana waits for it. Not run by default:
-//! `cargo test --release -p tailors-query --test speed -- --ignored --nocapture`; `TAILORS_SPEED_STORE=DIR` keeps the store for the next run.
+//! `cargo test --release -p tailors-query --test query -- speed --ignored --nocapture`; `TAILORS_SPEED_STORE=DIR` keeps the store for the next run.
 #![allow(clippy::disallowed_methods, reason = "it measures by the real clock")]
-
-mod store;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use store::{Line, Store, tags};
+use crate::store::{Line, Store, tags};
 use tailors_model::Window;
 use tailors_query::Limits;
 use tailors_store::feed;
