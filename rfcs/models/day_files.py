@@ -122,7 +122,7 @@ def control_steps(state, number, bad):
     def then(state, job):
         # The two controls are alike: which is which makes no other state.
         jobs = put(state.controls, number, job)
-        return state._replace(controls=tuple(sorted(jobs, key=repr)) if IDLE not in jobs else (IDLE,) * jobs.count(IDLE) + tuple(filter(IDLE.__ne__, jobs)))
+        return state._replace(controls=tuple(sorted(jobs, key=lambda job: () if job == IDLE else (repr(job),))))
 
     if job == IDLE:
         begun = begin(state, bad)
