@@ -46,7 +46,7 @@ impl Control {
         }
         let now_ms = self.deps().clock.now_ms();
         if let Some(at) = open_day_plan(state, now_ms) {
-            return self.start_day(state, at).await;
+            return self.start_or_wait(state, at).await;
         }
         let looked = state.days_looked_ms.is_some_and(|looked| (0..LOOK_EVERY_MS).contains(&(now_ms - looked)));
         let is_busy = self.running() > 0 || state.windows.values().any(|rec| rec.outstanding());
@@ -60,12 +60,37 @@ impl Control {
                 continue;
             }
             for shard in shards_of(state, day) {
-                if self.is_due(state, (day, shard)).await? {
-                    return self.start_day(state, (day, shard)).await;
+                // One day's damage never stops the others; it is said once, and looked at again when its inputs change or after a restart.
+                let started = match self.is_due(state, (day, shard)).await {
+                    Ok(false) => continue,
+                    Ok(true) => self.start_or_wait(state, (day, shard)).await,
+                    Err(error) => Err(error),
+                };
+                match started {
+                    Err(ControlError::Store(error @ StoreError::Data { .. })) => {
+                        tracing::error!(%day, %shard, %error, "a document of this day is damaged; it stays in window files");
+                        let inputs = worth_it(state, (day, shard)).unwrap_or_default();
+                        state.days.insert((day, shard), DayRec { inputs, due_ms: None });
+                    }
+                    other => return other,
                 }
             }
         }
         Ok(())
+    }
+
+    /// Starts a day; when that fails, its open plans wait out a backoff, so that those of other days have their turn.
+    async fn start_or_wait(&self, state: &mut State, (day, shard): (Window, ShardId)) -> Result<(), ControlError> {
+        let started = self.start_day(state, (day, shard)).await;
+        if let Err(error) = &started
+            && !error.is_fatal()
+        {
+            let is_open = |rec: &crate::state::ShardRec| rec.plan.as_ref().is_some_and(|plan| plan.reason == PlanReason::Day);
+            let open: Vec<Window> =
+                shard_recs(state, day, shard).filter(|(_, rec)| is_open(rec) && !rec.job.running).map(|(window, _)| window).collect();
+            open.into_iter().try_for_each(|window| self.retry_later(state, (window, shard), error.to_string()))?;
+        }
+        started
     }
 
     /// Why a day can't be put into one file now, as a sentence for people; nothing is read.
@@ -126,7 +151,11 @@ impl Control {
             // What others decided since: a plan on an old base would never be published.
             state.read_on_shard(&objects, window, shard).await?;
         }
-        let open = shard_recs(state, day, shard).find_map(|(_, rec)| rec.plan.as_ref().filter(|plan| plan.reason == PlanReason::Day));
+        // Plans of two sets of inputs may stand in a day: those that may be tried now go first, so that parked ones are not tried in their place.
+        let now_ms = self.deps().clock.now_ms();
+        let open = shard_recs(state, day, shard).filter_map(|(_, rec)| Some((&rec.job, rec.plan.as_ref()?)));
+        let open =
+            open.filter(|(_, plan)| plan.reason == PlanReason::Day).min_by_key(|(job, _)| !may_try(job, now_ms)).map(|(_, plan)| plan);
         let quiet = || self.why_not(state, day, self.deps().clock.now_ms()).is_none();
         let inputs = open.map(|plan| plan.day.clone()).or_else(|| worth_it(state, (day, shard)).filter(|_| quiet()));
         let Some(inputs) = inputs else { return Ok(()) };
@@ -200,13 +229,15 @@ impl Control {
         Ok(targets)
     }
 
-    /// Day files of the same inputs that published generations name: what a control that was killed, or another one, has made already.
+    /// Day files of the same inputs that published generations name: what a control that was killed, or another one, has made already. Not those of
+    /// one that is gone: the sweep may have looked at the plans before those of this job stood (rfcs/models/day_files.py, "lent unchecked").
     async fn made(&self, state: &State, (day, shard): (Window, ShardId), inputs: &[(i64, u32)]) -> Result<Vec<ManifestFile>, ControlError> {
         let mut made: Vec<ManifestFile> = Vec::new();
         for (window, rec) in shard_recs(state, day, shard) {
             let Some(base) = plan::base(&rec.decided).filter(|base| is_day_generation(base)) else { continue };
             let plan = plans::get(&self.deps().objects, shard, window, base.g).await?;
-            if plan.is_some_and(|plan| plan.day == inputs && plan.encoder == ENCODER_VERSION) {
+            let is_same = plan.is_some_and(|plan| plan.day == inputs && plan.encoder == ENCODER_VERSION);
+            if is_same && manifests::gone(&self.deps().objects, shard, window, base.g).await?.is_none() {
                 let new = base.files.iter().filter(|file| made.iter().all(|known| known.hash != file.hash)).cloned().collect::<Vec<_>>();
                 made.extend(new);
             }
@@ -266,7 +297,9 @@ impl Control {
             let (decided, outcome) = match manifests::put_manifest(objects, &manifest).await? {
                 PutManifest::Mine => (manifest, "published"),
                 PutManifest::Same(other) => {
-                    lent.extend(other.files.iter().filter(|file| file.role == FileRole::Day).cloned());
+                    // As in `made`: what is gone lends nothing.
+                    let is_live = manifests::gone(objects, shard, window, other.g).await?.is_none();
+                    lent.extend(other.files.iter().filter(|file| is_live && file.role == FileRole::Day).cloned());
                     (other, "lost_race")
                 }
                 PutManifest::Lost(tombstone) => (tombstone, "cancelled"),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tailors_format::doc::{FileRole, GoneDoc, ManifestDoc, ManifestKind, PlanReason};
 use tailors_format::key;
 use tailors_model::{ShardId, Window};
-use tailors_store::manifests;
+use tailors_store::{StoreError, manifests};
 
 use crate::day;
 use crate::state::{ShardRec, State};
@@ -61,7 +61,15 @@ impl Control {
     async fn sweep_days(&self, state: &mut State) -> Result<(), ControlError> {
         let due: Vec<(Window, ShardId)> = state.day_sweeps.iter().copied().take(SWEEP_GENERATIONS).collect();
         for at in due {
-            if self.sweep_day(state, at).await? {
+            let is_done = match self.sweep_day(state, at).await {
+                // Nothing of a day with a damaged document is deleted, and it never stops the others; looked at again after a restart.
+                Err(ControlError::Store(error @ StoreError::Data { .. })) => {
+                    tracing::error!(day = %at.0, shard = %at.1, %error, "a document of this day is damaged; its files stay");
+                    true
+                }
+                looked => looked?,
+            };
+            if is_done {
                 state.day_sweeps.remove(&at);
             }
         }

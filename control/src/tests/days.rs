@@ -395,3 +395,45 @@ async fn a_file_that_an_open_plan_may_still_name_is_no_orphan() {
     assert!(named(&alive).await.values().all(|files| *files == made));
     check(&alive).await;
 }
+
+#[tokio::test]
+async fn a_file_whose_user_is_gone_is_not_lent() {
+    let store = FaultyStore::new(1);
+    let bench = built(&store).await;
+    // Five plans, the file, the first manifest and its feed entry.
+    store.kill_at_put(9, false);
+    tick(&control(&bench, &objects(&store), "dead"), 4).await;
+    assert!(store.is_killed());
+    let alive = objects(&store.beside(2));
+    let made = day_files(&alive).await;
+    assert_eq!(named(&alive).await[&windows()[0]], made);
+    // Its only user is on its way out: a sweep that looked before may be about to delete the file.
+    let gone = tailors_format::doc::GoneDoc { superseded_by: 3 };
+    manifests::put_gone(&alive, shard(), windows()[0], 2, &gone).await.expect("put");
+    let next = control(&bench, &alive, "next");
+    for minutes in 1..4 {
+        bench.clock.set_ms(CREATED + minutes * 61_000);
+        tick(&next, 4).await;
+    }
+    let named = named(&alive).await;
+    for window in with_points().into_iter().skip(1) {
+        assert_eq!(named[&window].len(), 1, "{window}");
+        assert_ne!(named[&window], made, "{window}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_document_of_a_newer_day_stops_no_other_day() {
+    let mut bench = built(&FaultyStore::new(1)).await;
+    let newer = windows()[5].next().day();
+    for window in [newer[0], newer[1]] {
+        bench.capture(window, 7, CREATED - 60_000).await;
+    }
+    bench.settle().await;
+    bench.objects.put_data(&key::seal(newer[3], 1), Bytes::from_static(b"no seal")).await.expect("put");
+    let control = control(&bench, &bench.objects, "day");
+    tick(&control, 8).await;
+    assert_eq!(bench.generations(newer[0]).await.len(), 1, "nothing is decided for a day with a damaged document");
+    assert_eq!(bench.generations(window()).await.len(), 2);
+    check(&bench.objects).await;
+}
