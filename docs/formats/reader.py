@@ -203,7 +203,8 @@ class File:
             place = (1, 0, int(numbers[0]), int(numbers[1])) if kind == "mod" else (2, 0, 0, int(numbers[0]))
             self.seed = b"TLRCHUNK" + struct.pack("<BBHIq", *place, self.start_ms)
         self.checked(1, 0, data[:32])
-        check(data[:28] == b"TLRCHUNK" + struct.pack("<HHIqI", 0, 2, 0, self.start_ms, self.span_ms), "header")
+        check(data[:10] == b"TLRCHUNK" + struct.pack("<H", 1), "header")
+        check(data[12:28] == struct.pack("<IqI", 0, self.start_ms, self.span_ms), "header")
         sections = [self.section(region, *edges[i + 1:i + 3]) for i, region in enumerate((3, 4, 5, 6))]
         self.read_times(Cursor(sections[0]))
         self.read_series(Cursor(sections[1]))

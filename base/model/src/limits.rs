@@ -42,6 +42,8 @@ pub const DISTRIBUTION_ITEMS_MAX: usize = 1 << 15;
 pub const CHUNK_FILE_BYTES: u64 = 256 << 20;
 /// Series after which the next bucket edge starts a new chunk file: what an index may take of memory has a limit.
 pub const CHUNK_FILE_SERIES: u64 = 1 << 19;
+/// Points that a series counts as at least when buckets are cut, for the same reason: 2^17 series are the most that one holds.
+pub const BUCKET_SERIES_POINTS: u64 = 32;
 /// Series from which on a series has statistics of its own.
 pub const SERIES_STATS_POINTS: u32 = 256;
 /// Orgs that may have a section of their own in raw files.

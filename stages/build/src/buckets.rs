@@ -1,12 +1,12 @@
 //! Bucket edges from the census (formats.md section 3): (org, metric, floor(exclusive prefix sum of points in key order / 2^22)), points
-//! counted before dedupe. A series of more than 2^22 points has buckets of its own, one per window / 2^j. Numbers grow in (org, metric,
+//! counted before dedupe, a series of less as 32 (so that no bucket has more series than an index may hold). A series of more than 2^22 points has buckets of its own, one per window / 2^j. Numbers grow in (org, metric,
 //! key, time) order, so they are the order of buckets in the file.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tailors_model::OrgId;
-use tailors_model::limits::BUCKET_POINTS;
+use tailors_model::limits::{BUCKET_POINTS, BUCKET_SERIES_POINTS};
 use tailors_model::window::WINDOW_MS;
 
 /// Greatest j: slices of a second; what is denser consists of duplicates.
@@ -133,7 +133,7 @@ impl BucketsBuilder {
             self.edges.push(Edge { first_key: key, place: Place { first, slice_bits } });
         }
         (self.index, self.cut) = (index, slice_bits > 0);
-        self.sum += points;
+        self.sum += points.max(BUCKET_SERIES_POINTS);
     }
 
     fn end_metric(&mut self) {

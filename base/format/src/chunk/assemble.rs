@@ -28,6 +28,7 @@ use super::encode::EncodedBucket;
 use super::labels::put_labels;
 use super::layout::{Region, Seal, Span, Trailer, put_header};
 use super::pages::Chunk;
+use super::read::open_whole;
 use super::summary::{Summary, put_summaries};
 use super::times::{TimeColumn, put_times};
 use super::value::{Transform, constant_parts};
@@ -37,6 +38,9 @@ use crate::FormatError;
 use crate::bytes::put_varint;
 
 const WHAT: &str = "chunk file";
+/// Series and buckets from which on a file is opened as readers do before it counts; with fewer, no labels of allowed lengths take too much.
+const CHECKED_SERIES: u64 = 1 << 15;
+const CHECKED_BUCKETS: usize = 1 << 13;
 /// Exponent of a constant that is stored as its bits.
 pub(super) const BITS: u8 = 15;
 
@@ -72,14 +76,30 @@ pub fn assemble(shard: ShardId, span: Span, buckets: Vec<EncodedBucket>) -> Resu
         series += bucket.series();
         file.push(bucket);
         if bytes > CHUNK_FILE_BYTES || series > CHUNK_FILE_SERIES {
-            files.push(write_file(shard, span, &std::mem::take(&mut file))?);
+            write_files(shard, span, &std::mem::take(&mut file), &mut files)?;
             (bytes, series) = (0, 0);
         }
     }
     if !file.is_empty() {
-        files.push(write_file(shard, span, &file)?);
+        write_files(shard, span, &file, &mut files)?;
     }
     Ok(files)
+}
+
+/// Writes buckets as one file, or, where its index would take more memory than a reader gives, as files of half of them.
+fn write_files(shard: ShardId, span: Span, buckets: &[EncodedBucket], files: &mut Vec<ChunkFile>) -> Result<(), FormatError> {
+    let file = write_file(shard, span, buckets)?;
+    let is_large = file.series > CHECKED_SERIES || buckets.len() > CHECKED_BUCKETS;
+    match if is_large { open_whole(shard, &file.bytes).map(drop) } else { Ok(()) } {
+        Ok(()) => files.push(file),
+        Err(error) if buckets.len() < 2 => return Err(error),
+        Err(_) => {
+            let (first, rest) = buckets.split_at(buckets.len() / 2);
+            write_files(shard, span, first, files)?;
+            write_files(shard, span, rest, files)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<ChunkFile, FormatError> {

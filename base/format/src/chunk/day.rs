@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tailors_model::limits::BUCKET_POINTS;
+use tailors_model::limits::{BUCKET_POINTS, BUCKET_SERIES_POINTS};
 use tailors_model::{MetricMeta, OrgId, Tag};
 
 use super::encode::{BucketInput, EncodedBucket, SeriesColumn, encode_bucket};
@@ -180,7 +180,7 @@ fn cut(inputs: &[DayInput], members: &[(usize, usize)]) -> Result<Vec<Bucket>, D
             buckets.extend(entries.into_iter().map(|entry| vec![vec![entry]]));
             continue;
         }
-        sum += points;
+        sum += points.max(BUCKET_SERIES_POINTS);
         open.push(entries);
     }
     if !open.is_empty() {

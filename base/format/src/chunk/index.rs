@@ -22,7 +22,7 @@ use crate::FormatError;
 pub(super) const META_BYTES_MAX: usize = 1 << 20;
 /// Memory that an index may take, and again its labels: a block of equal values is 3 bytes, so bytes alone don't bound it. Enough for
 /// `CHUNK_FILE_SERIES` series that say nothing (constants of equal times, hosts numbered in sequence); others bring bytes.
-pub(super) const ALLOWANCE_BYTES: u64 = 128 << 20;
+pub(super) const ALLOWANCE_BYTES: u64 = 256 << 20;
 /// What each byte of the tail adds.
 pub(super) const ALLOWANCE_PER_BYTE: u64 = 64;
 /// Page of a series that has none: its value stands in the index.

@@ -205,13 +205,14 @@ impl Trailer {
             span: Span { start_ms: cursor.i64()?, span_ms: cursor.u32()? },
             encoder: cursor.u32()?,
         };
-        let (major, minor) = (cursor.u16()?, cursor.u16()?);
+        let (major, _minor) = (cursor.u16()?, cursor.u16()?);
         check_crc(what, &Self::seed(at), &bytes[..TRAILER_BYTES - 12], cursor.u32()?)?;
         // A newer minor may have added numbers; one that is not known is refused where it stands.
         if major != MAJOR {
-            return Err(FormatError::Unknown { what, field: "version", number: u64::from(major) << 16 | u64::from(minor) });
+            return Err(FormatError::Unknown { what, field: "major version", number: u64::from(major) });
         }
-        if trailer.span.start_ms.checked_add(i64::from(trailer.span.span_ms)).is_none() {
+        // Far beyond every date, and far from where sums of times overflow.
+        if trailer.span.start_ms.unsigned_abs() > 1 << 62 {
             return Err(FormatError::invalid(what, "span beyond the end of time"));
         }
         let edges = [HEADER_BYTES as u64, trailer.times_at, trailer.series_at, trailer.labels_at, trailer.directory_at, at];
