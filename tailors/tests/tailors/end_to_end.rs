@@ -220,7 +220,7 @@ fn kills_lose_nothing_that_was_acknowledged() {
     let mut server = Server::start(&temp.path().join("data"), &["--set", "capture.flush_after_s=1"]);
     let csv = temp.path().join("mix.csv.zst");
     let file = csv.to_str().expect("UTF-8");
-    run(&["generate", "--class", "mix", "--seed", "7", "--series", "250", "--seconds", "1000", "--start", "1700000000", "--out", file])
+    run(&["generate", "--class", "mix", "--seed", "7", "--series", "2000", "--seconds", "1000", "--start", "1700000000", "--out", file])
         .ok();
     let mut import = Background::start(&server.with_data(&["import", file, "--at", AT, "--rate", "20000"]));
     let mut seed = 0x5eed;
