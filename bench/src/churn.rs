@@ -6,7 +6,7 @@ use tailors_format::chunk::{BucketInput, ChunkFile, ChunkIndex, DecodeScratch, S
 use tailors_model::{MetricMeta, Tag, canonical_tags};
 
 use crate::Outcome;
-use crate::codec::{BYTES_PER_POINT, SPEED, encode, shard};
+use crate::codec::{BYTES_PER_POINT, SPEED, encode, open, shard};
 use crate::data::{Dataset, ORG, SPAN, fingerprint};
 use crate::report::Row;
 use crate::rivals::parquet;
@@ -66,12 +66,6 @@ type Opened = (ChunkIndex, ChunkFile);
 fn index_bytes(index: &ChunkIndex) -> u64 {
     let of_series = ["labels", "series index", "times"];
     index.report().parts.iter().filter(|(part, _)| of_series.contains(part)).map(|(_, bytes)| bytes).sum()
-}
-
-fn open(file: &ChunkFile) -> Outcome<ChunkIndex> {
-    let (bytes, length) = (&file.bytes, file.bytes.len() as u64);
-    let tail = ChunkIndex::tail_range(bytes, length)?;
-    Ok(ChunkIndex::parse(shard(), &bytes[tail.start as usize..], length)?)
 }
 
 /// All rows.

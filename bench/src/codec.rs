@@ -129,8 +129,7 @@ impl Stored {
     fn scan(&self) -> Outcome<Vec<Aggregate>> {
         let (mut out, mut scratch) = (vec![Aggregate::NONE; STEPS.count as usize], DecodeScratch::default());
         for (file, _) in &self.files {
-            let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64)?;
-            let index = ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64)?;
+            let index = open(file)?;
             let all: Vec<u32> = (0..index.series_len()).collect();
             let mut each = |_: u32, step: u32, aggregates: &[Aggregate]| {
                 out[step as usize..].iter_mut().zip(aggregates).for_each(|(out, own)| out.add(own));
@@ -142,6 +141,13 @@ impl Stored {
         }
         Ok(out)
     }
+}
+
+/// Opens a file in memory by its trailer, as a reader does.
+pub(crate) fn open(file: &ChunkFile) -> Outcome<ChunkIndex> {
+    let length = file.bytes.len() as u64;
+    let tail = ChunkIndex::tail_range(&file.bytes, length)?;
+    Ok(ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], length)?)
 }
 
 pub(crate) fn encode(buckets: &[BucketInput]) -> Outcome<Vec<ChunkFile>> {

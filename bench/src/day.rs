@@ -15,7 +15,7 @@ use tailors_model::{MetricMeta, Tag, Window, canonical_tags};
 use tailors_synth::{Class, Spec};
 
 use crate::Outcome;
-use crate::codec::{BYTES_PER_POINT, shard};
+use crate::codec::{self, BYTES_PER_POINT, shard};
 use crate::data::{ORG, kind_of};
 use crate::report::Row;
 use crate::timing::time_cpu;
@@ -57,9 +57,7 @@ fn windows(class: Class, series: u32, wanted: impl Fn(&str, &SeriesColumn) -> bo
 }
 
 fn open(file: ChunkFile) -> Outcome<Opened> {
-    let length = file.bytes.len() as u64;
-    let tail = ChunkIndex::tail_range(&file.bytes, length)?;
-    let index = Arc::new(ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], length)?);
+    let index = Arc::new(codec::open(&file)?);
     Ok((file, index))
 }
 

@@ -21,6 +21,7 @@ use tailors_format::key;
 use tailors_model::limits::{BUCKET_POINTS, CHUNK_FILE_BYTES};
 use tailors_model::window::DAY_MS;
 use tailors_model::{Clock, ShardId, Window};
+use tailors_store::chunks::read_index;
 use tailors_store::manifests;
 use tailors_store::objects::{Objects, StoreError};
 
@@ -29,8 +30,6 @@ use crate::{BuildError, Settings};
 
 /// Bytes of pages fetched for one batch of parts, unless one part has more.
 const BATCH_BYTES: u64 = 8 << 20;
-/// Bytes read from the end of a file at first: most indexes fit.
-const TAIL_BYTES: u64 = 128 << 10;
 /// Bytes that a decoded point takes.
 const POINT_BYTES: u64 = 12;
 
@@ -153,7 +152,7 @@ async fn open(order: &DayOrder, objects: &Objects, held: &mut Held) -> Result<Op
     let mut wanted: Vec<ManifestFile> = Vec::new();
     for manifest in &order.inputs {
         for file in &manifest.files {
-            match wanted.iter_mut().find(|known| known.key == file.key && known.to_ms == file.from_ms) {
+            match wanted.iter_mut().find(|known| file.continues(known)) {
                 Some(known) => known.to_ms = file.to_ms,
                 None => wanted.push(file.clone()),
             }
@@ -165,7 +164,8 @@ async fn open(order: &DayOrder, objects: &Objects, held: &mut Held) -> Result<Op
         let index = match known.get(&file.key) {
             Some(index) => Arc::clone(index),
             None => {
-                let (index, bytes) = open_file(objects, order.shard, &file).await?;
+                let read = read_index(objects, order.shard, &file.key, file.bytes).await;
+                let (index, bytes) = read.map_err(|error| input_error(&file.key, error))?;
                 opened.bytes_read += bytes;
                 held.grow(index.memory_bytes())?;
                 Arc::clone(known.entry(file.key.clone()).or_insert(Arc::new(index)))
@@ -175,25 +175,6 @@ async fn open(order: &DayOrder, objects: &Objects, held: &mut Held) -> Result<Op
         opened.keys.push(file.key);
     }
     Ok(opened)
-}
-
-async fn open_file(objects: &Objects, shard: ShardId, file: &ManifestFile) -> Result<(ChunkIndex, u64), BuildError> {
-    let damaged = |error: FormatError| BuildError::Input { segment: file.key.clone(), why: error.to_string() };
-    let lost = |error: StoreError| input_error(&file.key, error);
-    let (key, length) = (file.key.as_str(), file.bytes);
-    let at = length.saturating_sub(TAIL_BYTES);
-    let mut tail = objects.get_range(key, at..length).await.map_err(lost)?;
-    let mut bytes = tail.len() as u64;
-    let range = ChunkIndex::tail_range(&tail, length).map_err(damaged)?;
-    match range.start.checked_sub(at) {
-        Some(skip) => tail = tail.slice(skip as usize..),
-        None => {
-            tail = objects.get_range(key, range).await.map_err(lost)?;
-            bytes += tail.len() as u64;
-        }
-    }
-    let index = blocking(move || ChunkIndex::parse(shard, &tail, length)).await?.map_err(damaged)?;
-    Ok((index, bytes))
 }
 
 /// A store error on a file of the inputs: lost and damaged ones are the data's fault.

@@ -75,7 +75,7 @@ impl ChunkReader {
         let index = match cached {
             Some(index) => index,
             None => {
-                let index = Arc::new(self.read_index(shard, key, file_bytes).await?);
+                let index = Arc::new(read_index(&self.0.objects, shard, key, file_bytes).await?.0);
                 let most = self.0.settings.index_cache_bytes;
                 self.0.indexes.lock().unwrap_or_else(PoisonError::into_inner).put(key, index.clone(), most);
                 index
@@ -83,19 +83,28 @@ impl ChunkReader {
         };
         Ok(OpenFile { place: Place::Store(self.0.clone(), key.into()), index })
     }
+}
 
-    async fn read_index(&self, shard: ShardId, key: &str, file_bytes: u64) -> Result<ChunkIndex, StoreError> {
-        let damaged = |error: FormatError| StoreError::data(key, error);
-        let at = file_bytes.saturating_sub(TAIL_BYTES);
-        let mut tail = self.0.objects.get_range(key, at..file_bytes).await?;
-        let range = ChunkIndex::tail_range(trailer_of(&tail).map_err(damaged)?, file_bytes).map_err(damaged)?;
-        tail = match range.start.checked_sub(at) {
-            Some(skip) => tail.slice(skip as usize..),
-            None => self.0.objects.get_range(key, range).await?,
-        };
-        let parsed = tokio::task::spawn_blocking(move || ChunkIndex::parse(shard, &tail, file_bytes)).await;
-        parsed.map_err(|error| StoreError::Fatal(format!("{key}: parsing the index ended early: {error}")))?.map_err(damaged)
+/// Reads an index from a file's last bytes; also how many bytes that took.
+///
+/// # Errors
+/// As [`ChunkReader::open`].
+pub async fn read_index(objects: &Objects, shard: ShardId, key: &str, file_bytes: u64) -> Result<(ChunkIndex, u64), StoreError> {
+    let damaged = |error: FormatError| StoreError::data(key, error);
+    let at = file_bytes.saturating_sub(TAIL_BYTES);
+    let mut tail = objects.get_range(key, at..file_bytes).await?;
+    let mut bytes_read = tail.len() as u64;
+    let range = ChunkIndex::tail_range(trailer_of(&tail).map_err(damaged)?, file_bytes).map_err(damaged)?;
+    match range.start.checked_sub(at) {
+        Some(skip) => tail = tail.slice(skip as usize..),
+        None => {
+            tail = objects.get_range(key, range).await?;
+            bytes_read += tail.len() as u64;
+        }
     }
+    let parsed = tokio::task::spawn_blocking(move || ChunkIndex::parse(shard, &tail, file_bytes)).await;
+    let parsed = parsed.map_err(|error| StoreError::Fatal(format!("{key}: parsing the index ended early: {error}")))?;
+    Ok((parsed.map_err(damaged)?, bytes_read))
 }
 
 fn trailer_of(tail: &[u8]) -> Result<&[u8], FormatError> {
