@@ -62,7 +62,9 @@ impl ChunkIndex {
                 continue;
             };
             let mut skip = 0;
-            let mut page = self.page_of(first);
+            // Series in order mostly share the page of the one before, or begin the next.
+            let near = reads.last().and_then(|read| read.page).and_then(|last| (last..last + 2).find(|page| self.is_on(*page, first)));
+            let mut page = near.unwrap_or_else(|| self.page_of(first));
             // parse() made sure that pages hold exactly the points of the series.
             while skip < points && page < self.pages.len() {
                 let entry = &self.pages[page];
@@ -80,6 +82,11 @@ impl ChunkIndex {
             }
         }
         reads
+    }
+
+    /// Whether a page holds this value of the file.
+    fn is_on(&self, page: usize, value: u64) -> bool {
+        self.pages.get(page).is_some_and(|page| (page.first..page.first + u64::from(page.points)).contains(&value))
     }
 
     /// Decodes what was planned: `bytes` are exactly those of `read.range`. A series longer than a page (2^16 points) is handed out in several
