@@ -193,7 +193,7 @@ fn candidates(state: &State) -> Vec<Candidate> {
                 let since_seq = in_feed.iter().find(|(g, _)| *g > manifest.g).map(|(_, seq)| *seq);
                 if !published || since_seq.is_some() {
                     let since_seq = since_seq.filter(|_| published);
-                    let is_of_day = day::is_day_generation(manifest) || manifest.reason.as_deref() == Some(day::CANCELLED);
+                    let is_of_day = day::is_of_day(manifest);
                     found.push(Candidate { at: (*window, *shard), g: manifest.g, superseded_by: newest, since_seq, published, is_of_day });
                 }
             }

@@ -348,6 +348,66 @@ async fn inputs_that_can_not_be_read_leave_the_windows_as_they_are() {
 }
 
 #[tokio::test]
+async fn plans_of_an_older_encoder_are_cancelled_and_the_day_is_planned_anew() {
+    for published in [false, true] {
+        let bench = built(&FaultyStore::new(1)).await;
+        let inputs: Vec<(i64, u32)> = with_points().iter().map(|window| (window.start_s(), 1)).collect();
+        let mut planned = Vec::new();
+        // The process before the upgrade planned three of five windows, made the file, and perhaps published the first.
+        for window in &with_points()[..3] {
+            let of_base = plans::get(&bench.objects, shard(), *window, 1).await.expect("read").expect("planned");
+            let mut old = plan::day_plan(of_base, &bench.generations(*window).await[0], 2, &inputs);
+            old.encoder -= 1;
+            plans::put_plan(&bench.objects, &old).await.expect("put");
+            planned.push(old);
+        }
+        let orphan = key::day_chunk(shard(), window(), "old", 0);
+        bench.objects.put_data(&orphan, Bytes::from_static(b"of the older encoder")).await.expect("put");
+        if published {
+            let mut manifest = bench.generations(window()).await.remove(0);
+            let file =
+                ManifestFile { key: orphan.clone(), role: FileRole::Day, bytes: 20, hash: "old".to_owned(), ..manifest.files.remove(0) };
+            (manifest.g, manifest.base_g, manifest.files, manifest.encoder) = (2, 1, vec![file], planned[0].encoder);
+            manifest.plan_digest = plans::digest(&planned[0]).expect("digest");
+            manifests::put_manifest(&bench.objects, &manifest).await.expect("put");
+        }
+        let control = control(&bench, &bench.objects, "day");
+        for minutes in 1..5 {
+            bench.clock.set_ms(CREATED + minutes * 61_000);
+            tick(&control, 6).await;
+        }
+        let second = bench.generations(windows()[1]).await;
+        let story: Vec<_> = second.iter().map(|manifest| (manifest.kind, manifest.reason.as_deref())).collect();
+        let (built, cancelled) = ((ManifestKind::Published, None), (ManifestKind::Tombstone, Some("day encoder")));
+        assert_eq!(story, [built, cancelled, built]);
+        let plan = plans::get(&bench.objects, shard(), windows()[1], 3).await.expect("read").expect("planned");
+        assert_eq!((plan.encoder, plan.base_g), (tailors_format::chunk::ENCODER_VERSION, 1));
+        assert_eq!(plan.day.iter().map(|(_, g)| *g).collect::<Vec<_>>(), [if published { 2 } else { 1 }, 1, 1, 1, 1]);
+        let named = named(&bench.objects).await;
+        let made = day_files(&bench.objects).await;
+        assert_eq!(made.len(), 1, "the older encoder's file goes");
+        assert!(made[0] != orphan && named.values().all(|files| *files == made), "{named:?}");
+        check(&bench.objects).await;
+    }
+}
+
+#[tokio::test]
+async fn a_plan_of_a_newer_encoder_waits_for_one_who_has_it() {
+    let bench = built(&FaultyStore::new(1)).await;
+    let of_base = plans::get(&bench.objects, shard(), window(), 1).await.expect("read").expect("planned");
+    let inputs: Vec<(i64, u32)> = with_points().iter().map(|window| (window.start_s(), 1)).collect();
+    let mut newer = plan::day_plan(of_base, &bench.generations(window()).await[0], 2, &inputs);
+    newer.encoder += 1;
+    plans::put_plan(&bench.objects, &newer).await.expect("put");
+    let control = control(&bench, &bench.objects, "day");
+    tick(&control, 6).await;
+    assert_eq!(bench.generations(window()).await.len(), 1, "it is not this one's to decide");
+    assert!(day_files(&bench.objects).await.is_empty());
+    let told = control.compact_day(window(), None).await.expect_err("parked");
+    assert!(told.to_string().contains("asks for encoder"), "{told}");
+}
+
+#[tokio::test]
 async fn by_hand_a_day_does_not_wait() {
     let bench = built(&FaultyStore::new(1)).await;
     let settings = Settings { day_after_s: 0, build_enabled: false, ..Settings::for_up() };

@@ -241,3 +241,23 @@ async fn what_a_killed_attempt_left_goes_once_its_generation_is_decided() {
     let named: Vec<String> = bench.generations(window()).await[0].files.iter().map(|file| file.key.clone()).collect();
     assert_eq!(bench.objects.list(&key::chunks(shard(), window(), 1)).await, Ok(named), "what the manifest names, and nothing else");
 }
+
+#[tokio::test]
+async fn a_plan_of_an_older_encoder_is_cancelled_and_planned_anew() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    bench.capture(window(), 4, created - 60_000).await;
+    // A control that died after its plan, before the upgrade.
+    let stuck = Control::new(ControlDeps { run_build: Arc::new(|_| Box::pin(std::future::pending())), ..bench.control.deps().clone() });
+    stuck.tick().await.expect("ticks");
+    stuck.tick().await.expect("ticks");
+    let planned = tailors_store::plans::get(&bench.objects, shard(), window(), 1).await.expect("read").expect("planned");
+    bench.objects.delete(&key::plan(shard(), window(), 1)).await.expect("deleted");
+    let older = tailors_format::doc::PlanDoc { encoder: planned.encoder - 1, ..planned.clone() };
+    tailors_store::plans::put_plan(&bench.objects, &older).await.expect("put");
+    bench.settle().await;
+    let decided: Vec<_> = bench.generations(window()).await.into_iter().map(|m| (m.g, m.kind, m.encoder, m.counts.written)).collect();
+    let (before, now) = (older.encoder, planned.encoder);
+    assert_eq!(decided, [(1, ManifestKind::Tombstone, before, 0), (2, ManifestKind::Published, now, 4)]);
+    assert!(seals::done(&bench.objects, window(), 1).await.expect("read").is_some_and(|done| done.shards[&shard().to_string()] == 2));
+}
