@@ -206,6 +206,38 @@ async fn a_kill_at_any_put_is_made_good_by_the_next_process() {
 }
 
 #[tokio::test]
+async fn no_day_file_is_left_by_two_kills_in_a_row() {
+    let store = FaultyStore::new(1);
+    let bench = built(&store).await;
+    // Five plans and the file.
+    store.kill_at_put(6, true);
+    tick(&control(&bench, &objects(&store), "first"), 4).await;
+    assert!(store.is_killed());
+    let mut orphans = 0;
+    for put in 1.. {
+        let second = store.fork(put);
+        let third = objects(&second.beside(put));
+        second.kill_at_put(put, true);
+        tick(&control(&bench, &objects(&second), "second"), 4).await;
+        if !second.is_killed() {
+            break;
+        }
+        orphans += usize::from(day_files(&third).await.len() == 2);
+        let next = control(&bench, &third, "third");
+        for minutes in 0..3 {
+            bench.clock.set_ms(CREATED + (put as i64 * 10 + minutes) * 61_000);
+            tick(&next, 4).await;
+        }
+        check(&third).await;
+        let mut files: Vec<String> = named(&third).await.into_values().flatten().collect();
+        files.dedup();
+        assert_eq!(day_files(&third).await, files, "put {put}");
+    }
+    // The file, five manifests, five feed entries and the history.
+    assert_eq!(orphans, 12);
+}
+
+#[tokio::test]
 async fn two_controls_make_one_generation_of_each_window() {
     let store = FaultyStore::new(1);
     let bench = built(&store).await;
