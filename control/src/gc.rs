@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tailors_format::doc::{FileRole, GoneDoc, ManifestDoc, ManifestKind, PlanReason};
 use tailors_format::key;
 use tailors_model::{ShardId, Window};
-use tailors_store::{StoreError, manifests};
+use tailors_store::{StoreError, manifests, pins};
 
 use crate::day;
 use crate::state::{ShardRec, State};
@@ -18,8 +18,6 @@ use crate::{Control, ControlError, plan};
 const SWEEP_EVERY_MS: i64 = 60_000;
 /// Generations looked at in one sweep, so that a tick stays short.
 const SWEEP_GENERATIONS: usize = 64;
-/// Prefix of the pins of long exports.
-const PINS: &str = "pin/v1/";
 
 /// A decided generation whose files may go.
 struct Candidate {
@@ -108,7 +106,7 @@ impl Control {
         if dead.is_empty() {
             return Ok(true);
         }
-        if !objects.list(PINS).await?.is_empty() {
+        if pins::any(objects, self.deps().store_clock.now_ms()).await? {
             return Ok(false);
         }
         for file in &dead {
@@ -165,7 +163,7 @@ impl Control {
         if candidate.published {
             manifests::put_gone(objects, shard, window, candidate.g, &GoneDoc { superseded_by: candidate.superseded_by }).await?;
         }
-        if !objects.list(PINS).await?.is_empty() {
+        if pins::any(objects, self.deps().store_clock.now_ms()).await? {
             return Ok(false);
         }
         let mut files: BTreeSet<String> = objects.list(&key::chunks(shard, window, candidate.g)).await?.into_iter().collect();

@@ -13,10 +13,10 @@ use tailors_format::chunk::{ChunkIndex, DecodeScratch, ValueKind};
 use tailors_format::doc::ManifestFile;
 use tailors_model::{OrgId, ShardId, Tag, TagKind, Window};
 use tailors_store::Objects;
-use tailors_store::catalog::{Catalog, Snapshot};
+use tailors_store::catalog::Snapshot;
 use tempfile::TempDir;
 
-use super::progress;
+use super::{pinned, progress};
 use crate::exit::Failure;
 use crate::truth::{self, Identity};
 
@@ -68,11 +68,16 @@ struct Record {
 }
 
 /// Joins `truth`, its times shifted by `shift_ms`, with what `org` has in the store.
-pub(crate) async fn run(objects: &Objects, org: OrgId, truth: &Path, shift_ms: i64, now_ms: i64) -> Result<Report, Failure> {
+pub(crate) async fn run(store: &Path, org: OrgId, truth: &Path, shift_ms: i64, now_ms: i64) -> Result<Report, Failure> {
     let path = truth.to_owned();
     let spilled = tokio::task::spawn_blocking(move || Spilled::read(&path, shift_ms)).await;
     let spilled = spilled.map_err(|error| Failure::unavailable(error.to_string()))??;
-    let snapshot = Catalog::new(objects.clone()).snapshot(0, now_ms).await?;
+    let range = Window::of_ms(spilled.first_ms)..=Window::of_ms(spilled.last_ms);
+    let is_read = |window: &Window| range.contains(window);
+    pinned::reading(store, now_ms, is_read, async |objects, snapshot| join_all(objects, snapshot, org, &spilled).await).await
+}
+
+async fn join_all(objects: &Objects, snapshot: &Snapshot, org: OrgId, spilled: &Spilled) -> Result<Report, Failure> {
     let mut report = Report { feed: snapshot.feed, sent_again: 0, ..Report::default() };
     let stored = snapshot.windows.keys().map(|(window, _)| *window);
     let range = Window::of_ms(spilled.first_ms)..=Window::of_ms(spilled.last_ms);
@@ -82,7 +87,7 @@ pub(crate) async fn run(objects: &Objects, org: OrgId, truth: &Path, shift_ms: i
         for part in 0..PARTS {
             let truth = spilled.part(window, part)?;
             bar.inc(truth.len() as u64);
-            let stored = stored_points(objects, &snapshot, org, window, part, &spilled).await?;
+            let stored = stored_points(objects, snapshot, org, window, part, spilled).await?;
             join(truth, stored, &mut report);
         }
         let manifests = snapshot.of_window(window);
