@@ -369,12 +369,37 @@ fn by_hand(series: &SeriesColumn, steps: &Steps) -> Vec<Aggregate> {
                 count: own.count + 1,
                 nans: own.nans,
                 sum: own.sum + value,
-                min: own.min.min(*value),
-                max: own.max.max(*value),
+                min: if *value < own.min { *value } else { own.min },
+                max: if *value > own.max { *value } else { own.max },
             };
         }
     }
     out
+}
+
+/// Wherever both zeros stand in whatever lanes, the first one is the extreme: in aggregates as in the statistics of a file.
+#[test]
+fn of_both_zeros_the_first_is_least_and_greatest() {
+    for (n, other) in [(5, 1.0), (16, 1.0), (27, -1.0), (40, 1.0)] {
+        for (first, second) in (0..n).flat_map(|first| (first + 1..n).map(move |second| (first, second))) {
+            for zero in [0.0, -0.0] {
+                let mut values = vec![other; n];
+                (values[first], values[second]) = (zero, -zero);
+                let own = Aggregate::of(&values);
+                let extreme = if other > 0.0 { own.min } else { own.max };
+                assert_eq!(extreme.to_bits(), f64::to_bits(zero), "{first} and {second} of {n}");
+                let mut added = Aggregate::NONE;
+                values.iter().for_each(|value| added.add(&Aggregate::of(&[*value])));
+                assert_eq!((added.min.to_bits(), added.max.to_bits()), (own.min.to_bits(), own.max.to_bits()));
+            }
+        }
+    }
+    for zero in [0.0, -0.0] {
+        let mut values: Vec<f64> = (0..300).map(|i| f64::from(i % 7) + 0.1).collect();
+        (values[17], values[201]) = (zero, -zero);
+        let index = verify_file(shard(), &files(&[bucket(7, "m", vec![regular(1, values)])])[0].bytes).unwrap();
+        assert_eq!(index.statistics(0).unwrap().min.to_bits(), f64::to_bits(zero));
+    }
 }
 
 proptest! {
@@ -410,7 +435,8 @@ proptest! {
         for series in all {
             let column = columns.iter().find(|column| column.tags == index.tags(series).unwrap()).unwrap();
             for (own, other) in found[series as usize].iter().zip(by_hand(column, &steps)) {
-                prop_assert_eq!((own.count, own.nans, own.min, own.max), (other.count, other.nans, other.min, other.max));
+                prop_assert_eq!((own.count, own.nans), (other.count, other.nans));
+                prop_assert_eq!((own.min.to_bits(), own.max.to_bits()), (other.min.to_bits(), other.max.to_bits()));
                 let size: f64 = column.values.doubles().iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
                 let near = (own.sum - other.sum).abs() <= size * 1e-12 || own.sum.to_bits() == other.sum.to_bits();
                 prop_assert!(near || (!own.sum.is_finite() && !other.sum.is_finite()), "{} {}", own.sum, other.sum);
