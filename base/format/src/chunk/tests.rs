@@ -377,6 +377,42 @@ fn by_hand(series: &SeriesColumn, steps: &Steps) -> Vec<Aggregate> {
     out
 }
 
+/// The only double of which 10^11 times rounds up to 2^51: neither sign of it is a fraction at that exponent, as a reader refuses such an integer.
+#[test]
+fn an_integer_that_only_rounding_makes_too_great_is_not_written() {
+    let edge = 22_517.998_136_852_48;
+    assert!(edge * 1e11 < (1u64 << 51) as f64 && (edge * 1e11).round_ties_even() == (1u64 << 51) as f64);
+    let of = |sign: f64| regular(1, (0..300).map(|i| sign * if i == 7 { edge } else { f64::from(i % 9) + 0.000_000_000_01 }).collect());
+    for input in [of(1.0), of(-1.0)] {
+        let input = [bucket(7, "m", vec![input])];
+        assert_eq!(rows(&files(&input)[0]), rows_of(&input));
+    }
+}
+
+/// 2^51 is the end of what two readers must make the same doubles of, times the divisor too.
+#[test]
+fn a_divisor_that_makes_integers_too_great_is_refused() {
+    let input = bucket(7, "m", vec![regular(1, (0..300).map(|i| f64::from(i % 7 - 3) * 4.0 + 0.5).collect())]);
+    // Greatest integer 25, least -23 (of tenths: 125 and -115, times 5).
+    let decoded = |divisor: u64| {
+        let mut encoded = encode_bucket(&input).unwrap();
+        encoded.chunks[0].divisor = divisor;
+        let file = assemble(shard(), SPAN, vec![encoded]).unwrap().remove(0);
+        let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64).unwrap();
+        let index = ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64).unwrap();
+        let read = index.plan_reads(&[0]).remove(0);
+        let (mut values, mut scratch) = (Vec::new(), DecodeScratch::default());
+        let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
+        index.decode(&read, bytes, &mut scratch, &mut |_, _, own| values.extend_from_slice(own)).map(|()| values)
+    };
+    let most = (1u64 << 51) / 25;
+    assert_eq!(decoded(5).unwrap()[6], 12.5);
+    assert_eq!(decoded(most).unwrap()[6], (25 * most) as f64 / 10.0);
+    for divisor in [most + 1, 1 << 52, i64::MAX as u64] {
+        assert!(decoded(divisor).unwrap_err().to_string().contains("outside what its transform takes"), "{divisor}");
+    }
+}
+
 /// Wherever both zeros stand in whatever lanes, the first one is the extreme: in aggregates as in the statistics of a file.
 #[test]
 fn of_both_zeros_the_first_is_least_and_greatest() {
