@@ -413,6 +413,21 @@ fn a_divisor_that_makes_integers_too_great_is_refused() {
     }
 }
 
+/// Chunks share pages, not what these mean: a copy whose values can't be made is found though its bytes are the original's.
+#[test]
+fn a_chunk_that_shares_its_pages_is_verified_too() {
+    let values: Vec<f64> = (0..300).map(|i| f64::from(i % 7)).collect();
+    let of = |divisor: u64| {
+        let buckets = ["a", "b"].map(|metric| encode_bucket(&bucket(7, metric, vec![regular(1, values.clone())])).unwrap());
+        let [first, mut second] = buckets;
+        second.chunks[0].divisor = divisor;
+        assemble(shard(), SPAN, vec![first, second]).unwrap().remove(0).bytes
+    };
+    let (sound, odd) = (of(1), of(1 << 52));
+    assert_eq!(verify_file(shard(), &sound).unwrap().pages.iter().map(|page| page.at).collect::<Vec<_>>(), [32, 32], "one page for both");
+    assert!(verify_file(shard(), &odd).unwrap_err().to_string().contains("outside what its transform takes"));
+}
+
 /// Wherever both zeros stand in whatever lanes, the first one is the extreme: in aggregates as in the statistics of a file.
 #[test]
 fn of_both_zeros_the_first_is_least_and_greatest() {
