@@ -187,29 +187,35 @@ impl Labels {
             return Err(FormatError::invalid(WHAT, "too many tags"));
         }
         let most = tags.len().saturating_sub(1) as u64;
-        let mut numbers: Vec<u32> = Vec::new();
-        for place in 0..lengths.iter().copied().max().unwrap_or(0) {
-            let long = lengths.iter().filter(|length| **length > place).count();
-            let mut column = take_bounded(WHAT, &mut cursor, long, most)?.into_iter();
-            if numbers.is_empty() {
-                cursor.pay(size(total)? + sets, size_of::<u32>())?;
-                numbers.resize(size(total)?, 0);
-            }
-            let mut at = 0;
-            for length in &lengths {
-                if *length > place {
-                    numbers[at + place as usize] = column.next().unwrap_or(0);
-                }
-                at += *length as usize;
-            }
-        }
-        cursor.finish()?;
+        cursor.pay(sets, size_of::<u32>())?;
         let mut end = 0;
         let ends = lengths.iter().map(|length| {
             end += length;
             end
         });
         let ends: Vec<u32> = ends.collect();
+        let start = |set: u32| set.checked_sub(1).map_or(0, |before| ends[before as usize]);
+        // Sets that have a tag at the place and beyond: one long set makes no others be walked at each of its places.
+        let (mut open, mut set) = (lengths, 0);
+        open.retain_mut(|slot| {
+            let length = std::mem::replace(slot, set);
+            set += 1;
+            length > 0
+        });
+        let (mut numbers, mut place): (Vec<u32>, u32) = (Vec::new(), 0);
+        while !open.is_empty() {
+            let column = take_bounded(WHAT, &mut cursor, open.len(), most)?;
+            if numbers.is_empty() {
+                cursor.pay(size(total)?, size_of::<u32>())?;
+                numbers.resize(size(total)?, 0);
+            }
+            for (set, number) in open.iter().zip(column) {
+                numbers[(start(*set) + place) as usize] = number;
+            }
+            place += 1;
+            open.retain(|set| ends[*set as usize] - start(*set) > place);
+        }
+        cursor.finish()?;
         let labels = Self { tags, ends, numbers };
         let canonical = labels.tags.is_sorted_by(|a, b| a < b)
             && (0..sets).all(|set| labels.set(set).is_sorted_by(|a, b| a < b))

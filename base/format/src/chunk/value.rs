@@ -10,8 +10,10 @@ pub(super) const POW10: [f64; 15] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8
 pub(super) const EXPONENT_MAX: u8 = 14;
 /// Greatest binary exponent.
 pub(super) const SCALE_MAX: u8 = 60;
-/// Rounding by addition holds below this; above, an f64 hardly tells decimals from noise.
-const INTEGER_MAX: f64 = (1u64 << 51) as f64;
+/// Rounding by addition holds below this; above, an f64 hardly tells decimals from noise. Of what is rounded: 2^51 - 0.25 is below, its integer not.
+const INTEGER_MAX: f64 = FRACTION_MAX as f64;
+/// Integers of fractions, times their divisor, are below it in magnitude.
+pub(super) const FRACTION_MAX: u64 = 1 << 51;
 /// 1.5 x 2^52: adding and subtracting it rounds to an integer.
 pub(super) const ROUNDER: f64 = 6_755_399_441_055_744.0;
 /// Constants may be greater integers than series.
@@ -73,7 +75,7 @@ pub(super) fn from_ordered(integer: i64) -> f64 {
 fn to_fraction(value: f64, divisor: f64) -> Option<i64> {
     let scaled = value * divisor;
     let rounded = (scaled + ROUNDER) - ROUNDER;
-    let exact = scaled.abs() < INTEGER_MAX && (rounded / divisor).to_bits() == value.to_bits();
+    let exact = rounded.abs() < INTEGER_MAX && (rounded / divisor).to_bits() == value.to_bits();
     exact.then_some(rounded as i64)
 }
 
@@ -82,8 +84,9 @@ fn to_fraction(value: f64, divisor: f64) -> Option<i64> {
 fn rounded(value: f64, divisor: f64) -> (f64, u64) {
     let scaled = value * divisor;
     let magic = scaled + ROUNDER;
-    let too_great = if scaled.abs() < INTEGER_MAX { 0 } else { 1 };
-    (magic, too_great | (((magic - ROUNDER) / divisor).to_bits() ^ value.to_bits()))
+    let integer = magic - ROUNDER;
+    let too_great = if integer.abs() < INTEGER_MAX { 0 } else { 1 };
+    (magic, too_great | ((integer / divisor).to_bits() ^ value.to_bits()))
 }
 
 /// Appends an integer for each value; those that the transform can't hold go to `exceptions` as (position, bits), and the integer before stands in.
