@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, Values, assemble, encode_bucket, verify_file};
 use tailors_format::doc::{
-    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PinDoc, PlanDoc, RevocationDoc, RouteDoc,
-    SealDoc, SnapDoc, StreamDoc, StreamEndDoc,
+    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PinDoc, PlanDoc, RevocationDoc,
+    RouteDoc, SealDoc, SnapDoc, StreamDoc, StreamEndDoc,
 };
 use tailors_format::raw::file::{ExtentKey, FrameIter, RawFileWriter, read_trailer, trailer_len, verify};
 use tailors_format::raw::{frame, segment as layout};
