@@ -197,29 +197,6 @@ fn few_bytes_do_not_stand_for_much_memory() {
     assert!(refused.contains("bytes of memory to decode more"), "{refused}");
 }
 
-/// Two million tag sets of one tag and one of many: what it costs to refuse them goes by the tags, not by sets times places.
-#[test]
-fn one_long_tag_set_does_not_make_the_others_cost_its_places() {
-    let many = 1 << 21;
-    let labels = |longest: u64| {
-        let tag = [count_of(1), equal(0, 1), equal(1, 1), b"\0k".to_vec(), count_of(1), equal(0, 1), equal(1, 1), equal(0, 1).repeat(2)];
-        let sets = [count_of(many), column((0..many).map(|set| if set == 0 { longest } else { 1 })), equal(0, many)];
-        [tag.concat(), sets.concat(), equal(0, 1).repeat(longest as usize - 1)].concat()
-    };
-    let seconds = |longest| {
-        let bytes = labels(longest);
-        let once = || {
-            #[expect(clippy::disallowed_methods, reason = "what is tested is time")]
-            let began = std::time::Instant::now();
-            assert!(Labels::read(&bytes, ALLOWANCE_BYTES).unwrap_err().to_string().contains("out of order"));
-            began.elapsed().as_secs_f64()
-        };
-        (0..5).map(|_| once()).fold(f64::MAX, f64::min)
-    };
-    let (short, long) = (seconds(2), seconds(tailors_model::limits::SERIES_TAGS_MAX as u64));
-    assert!(long < 4.0 * short, "{long} s with one of 128 tags, {short} s with one of 2");
-}
-
 #[test]
 fn a_file_of_as_many_series_as_one_may_have_is_within_what_an_index_may_take() {
     let series = |i: u32| {

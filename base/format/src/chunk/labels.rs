@@ -275,3 +275,30 @@ impl Labels {
         strings + self.tags.capacity() * size_of::<Tag>() + (self.ends.capacity() + self.numbers.capacity()) * 4
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reader fills in sets place by place and drops those that have ended: each length meets each other.
+    #[test]
+    fn sets_of_all_lengths_are_read_as_written() {
+        let set = |length: usize, of: usize| {
+            let mut tags: Vec<Tag> = (0..length).map(|tag| Tag::pair(format!("key{tag:03}"), format!("{}", tag * of % 7))).collect();
+            tailors_model::canonical_tags(&mut tags);
+            tags
+        };
+        let series: Vec<Vec<Tag>> = (0..400).map(|at| set(at * 37 % (SERIES_TAGS_MAX + 1), at % 5)).collect();
+        let (one, other) = series.split_at(150);
+        let buckets = [one, other].map(|own| TagSets::of(own.iter().map(Vec::as_slice)));
+        let (bytes, sets) = put_labels(&buckets.each_ref()).unwrap();
+        let labels = Labels::read(&bytes, 1 << 24).unwrap();
+        let mut tags = Vec::new();
+        for (series, set) in series.iter().zip(sets) {
+            labels.tags(set as u32, &mut tags);
+            assert_eq!(tags, *series);
+        }
+        let too_many = TagSets::of([set(SERIES_TAGS_MAX + 1, 1).as_slice()].into_iter());
+        assert!(put_labels(&[&too_many]).is_err());
+    }
+}
