@@ -9,6 +9,7 @@ use super::index::ChunkEntry;
 use super::layout::WHAT;
 use super::read::PageRead;
 use super::summary::{Statistics, Summary};
+use super::value::Transform;
 use crate::FormatError;
 
 /// Sums beside each other: an addition takes as long as four begin in.
@@ -74,10 +75,16 @@ impl Aggregate {
     /// Of some values.
     #[inline]
     pub fn of(values: &[f64]) -> Self {
-        if values.len() < LANES_FROM { Self::of_few(values) } else { Self::of_many(values) }
+        Self::of_values(values, true)
     }
 
-    fn of_many(values: &[f64]) -> Self {
+    /// Without `has_odd`, no value is -0.0.
+    #[inline]
+    fn of_values(values: &[f64], has_odd: bool) -> Self {
+        if values.len() < LANES_FROM { Self::of_few(values) } else { Self::of_many(values, has_odd) }
+    }
+
+    fn of_many(values: &[f64], has_odd: bool) -> Self {
         let (mut sum, mut min, mut max) = ([0.0; LANES], [f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
         let (blocks, rest) = values.as_chunks::<LANES>();
         for block in blocks {
@@ -96,8 +103,11 @@ impl Aggregate {
         if sum.is_nan() {
             return Self::of_some_nans(values);
         }
-        let (min, max) = (first_zero(fold_lanes(min, less), &min, values), first_zero(fold_lanes(max, greater), &max, values));
-        Self { count: values.len() as u64, nans: 0, sum, min, max }
+        let (mut least, mut greatest) = (fold_lanes(min, less), fold_lanes(max, greater));
+        if has_odd {
+            (least, greatest) = (first_zero(least, min, values), first_zero(greatest, max, values));
+        }
+        Self { count: values.len() as u64, nans: 0, sum, min: least, max: greatest }
     }
 
     /// Left to right: lanes are not worth setting up.
@@ -134,13 +144,19 @@ fn greater(first: f64, second: f64) -> f64 {
 
 /// An extreme of all lanes; if it is a zero and lanes hold zeros of both signs, the one that comes first in the values.
 #[inline]
-fn first_zero(extreme: f64, lanes: &[f64; LANES], values: &[f64]) -> f64 {
-    let is_other = |lane: &f64| *lane == 0.0 && lane.is_sign_negative() != extreme.is_sign_negative();
-    let is_mixed = extreme == 0.0 && lanes.iter().any(is_other);
-    if is_mixed { values.iter().copied().find(|value| *value == 0.0).unwrap_or(extreme) } else { extreme }
+fn first_zero(extreme: f64, lanes: [f64; LANES], values: &[f64]) -> f64 {
+    // Without an early end this is made vectors of: least and greatest are zeros often, of both signs hardly ever.
+    let is_mixed = || lanes.iter().fold(false, |mixed, lane| mixed | ((*lane == extreme) & (lane.to_bits() != extreme.to_bits())));
+    if extreme == 0.0 && is_mixed() { first_equal(extreme, values) } else { extreme }
 }
 
-fn fold_lanes(mut lanes: [f64; LANES], take: fn(f64, f64) -> f64) -> f64 {
+#[cold]
+fn first_equal(extreme: f64, values: &[f64]) -> f64 {
+    values.iter().copied().find(|value| *value == extreme).unwrap_or(extreme)
+}
+
+#[inline]
+fn fold_lanes(mut lanes: [f64; LANES], take: impl Fn(f64, f64) -> f64) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
@@ -198,13 +214,17 @@ impl ChunkIndex {
     ) -> Result<(), FormatError> {
         let foreign = || FormatError::invalid(WHAT, "a read of another file");
         let page = read.page.ok_or_else(foreign)?;
-        self.decode_page(self.pages.get(page).ok_or_else(foreign)?, bytes, scratch)?;
+        let page = self.pages.get(page).ok_or_else(foreign)?;
+        self.decode_page(page, bytes, scratch)?;
+        let chunk = self.chunks.get(page.chunk as usize).ok_or_else(foreign)?;
+        // No integer becomes -0.0: it is an exception.
+        let has_odd = chunk.exceptions || !matches!(chunk.transform, Transform::Decimal(_) | Transform::Binary(_));
         let mut aggregates = std::mem::take(&mut scratch.aggregates);
         for part in &read.parts {
             let values = scratch.values.get(part.offset as usize..(part.offset + part.points) as usize).ok_or_else(foreign)?;
             let time = self.entry(part.series)?.time;
             let first = self.each_step(time, part.skip, part.points, steps, &mut aggregates, |from, to| {
-                Aggregate::of(values.get(from as usize..to as usize).unwrap_or(&[]))
+                Aggregate::of_values(values.get(from as usize..to as usize).unwrap_or(&[]), has_odd)
             })?;
             each(part.series, first, &aggregates);
         }
