@@ -114,7 +114,7 @@ impl Stored {
     }
 
     fn decode_s(&self) -> Outcome<f64> {
-        best_s(5, 2.0, || self.read(&mut |_, times, values| keep(times, values)))
+        best_s(20, 2.0, || self.read(&mut |_, times, values| keep(times, values)))
     }
 
     /// Opening by the trailer, and an aggregate of all series per step, as a query of everything takes it.
@@ -123,7 +123,7 @@ impl Stored {
         if points != self.points {
             return Err(format!("a scan saw {points} points of {}", self.points).into());
         }
-        best_s(5, 2.0, || self.scan())
+        best_s(20, 2.0, || self.scan())
     }
 
     fn scan(&self) -> Outcome<Vec<Aggregate>> {

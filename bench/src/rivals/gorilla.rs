@@ -176,7 +176,7 @@ pub(crate) fn measure(dataset: &Dataset) -> Outcome<Measured> {
     if sum != dataset.fingerprint() {
         return Err("Gorilla: read back other points".into());
     }
-    let decode_s = best_s(3, 2.0, || -> Outcome<()> {
+    let decode_s = best_s(10, 2.0, || -> Outcome<()> {
         for stream in &streams {
             decode(stream, &mut times, &mut values);
             std::hint::black_box((&times, &values));

@@ -38,7 +38,7 @@ pub(crate) fn measure(dataset: &Dataset, values: Values) -> Outcome<Measured> {
     if sum != dataset.fingerprint() {
         return Err("Parquet: read back other points".into());
     }
-    let decode_s = best_s(3, 2.0, || scan(&file))?;
+    let decode_s = best_s(10, 2.0, || scan(&file))?;
     Ok(Measured { bytes: file.len(), encode_s, decode_s })
 }
 

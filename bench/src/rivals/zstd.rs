@@ -27,7 +27,7 @@ pub(crate) fn measure(dataset: &Dataset) -> Outcome<Measured> {
     if sum != dataset.fingerprint() {
         return Err("zstd-3: read back other points".into());
     }
-    let decode_s = best_s(3, 2.0, || decode(&blocks, &mut |times, values| keep(times, values)))?;
+    let decode_s = best_s(10, 2.0, || decode(&blocks, &mut |times, values| keep(times, values)))?;
     Ok(Measured { bytes, encode_s, decode_s })
 }
 
