@@ -19,21 +19,16 @@ use crate::bytes::{Cursor, put_varint};
 
 const WHAT: &str = "chunk file labels";
 
-/// Labels of an opened file.
+/// Labels of an opened file: distinct sets, in order of their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Labels {
-    tags: Vec<Tag>,
-    /// Where each set ends in `numbers`.
-    ends: Vec<u32>,
-    numbers: Vec<u32>,
-}
+pub(super) struct Labels(TagSets);
 
-/// Tags of some series, by numbers: each distinct tag once.
+/// Sets of tags by numbers: each distinct tag once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TagSets {
     /// In canonical order, so sets of numbers sort as sets of tags do.
     tags: Vec<Tag>,
-    /// Where each series ends in `numbers`.
+    /// Where each set ends in `numbers`.
     ends: Vec<u32>,
     numbers: Vec<u32>,
 }
@@ -50,8 +45,8 @@ impl TagSets {
         Self { ends: ends.collect(), tags: tags.into_iter().cloned().collect(), numbers }
     }
 
-    pub(super) fn set(&self, series: usize) -> &[u32] {
-        set(&self.ends, &self.numbers, series)
+    pub(super) fn set(&self, at: usize) -> &[u32] {
+        set(&self.ends, &self.numbers, at)
     }
 
     /// With the series in this order.
@@ -76,19 +71,15 @@ pub(super) fn put_labels(buckets: &[&TagSets]) -> Result<(Vec<u8>, Vec<u64>), Fo
     if let Some(tag) = tags.iter().find(|tag| tag.key.len() > TAG_KEY_BYTES_MAX || tag.value.len() > TAG_VALUE_BYTES_MAX) {
         return Err(FormatError::invalid(WHAT, format!("tag of {} + {} bytes", tag.key.len(), tag.value.len())));
     }
-    let (mut numbers, mut rest): (Vec<u32>, _) = (Vec::new(), new_numbers.as_slice());
+    let (mut ends, mut numbers, mut rest): (Vec<u32>, Vec<u32>, _) = (Vec::new(), Vec::new(), new_numbers.as_slice());
     for bucket in buckets {
         let (new_numbers, after) = rest.split_at(bucket.tags.len());
+        rest = after;
+        let before = numbers.len() as u32;
+        ends.extend(bucket.ends.iter().map(|end| before + end));
         numbers.extend(bucket.numbers.iter().map(|number| new_numbers[*number as usize]));
-        rest = after;
     }
-    let mut rest = numbers.as_slice();
-    let own = buckets.iter().flat_map(|bucket| (0..bucket.ends.len()).map(|series| bucket.set(series).len())).map(|length| {
-        let (own, after) = rest.split_at(length);
-        rest = after;
-        own
-    });
-    let own: Vec<&[u32]> = own.collect();
+    let own: Vec<&[u32]> = (0..ends.len()).map(|series| set(&ends, &numbers, series)).collect();
     if own.iter().any(|set| set.len() > SERIES_TAGS_MAX) {
         return Err(FormatError::invalid(WHAT, "series of more tags than the limit"));
     }
@@ -216,8 +207,8 @@ impl Labels {
             open.retain(|set| ends[*set as usize] - start(*set) > place);
         }
         cursor.finish()?;
-        let labels = Self { tags, ends, numbers };
-        let canonical = labels.tags.is_sorted_by(|a, b| a < b)
+        let labels = Self(TagSets { tags, ends, numbers });
+        let canonical = labels.0.tags.is_sorted_by(|a, b| a < b)
             && (0..sets).all(|set| labels.set(set).is_sorted_by(|a, b| a < b))
             && (1..sets).all(|set| labels.set(set - 1) < labels.set(set));
         if canonical { Ok(labels) } else { Err(FormatError::invalid(WHAT, "tags out of order")) }
@@ -225,24 +216,24 @@ impl Labels {
 
     /// Tag sets.
     pub(super) fn sets(&self) -> usize {
-        self.ends.len()
+        self.0.ends.len()
     }
 
     /// All tags, in canonical order.
     pub(super) fn list(&self) -> &[Tag] {
-        &self.tags
+        &self.0.tags
     }
 
     /// Tags with this key, and the number of the first.
     pub(super) fn of_key(&self, key: &[u8]) -> (u32, &[Tag]) {
-        let from = self.tags.partition_point(|tag| &tag.key[..] < key);
-        let to = self.tags.partition_point(|tag| &tag.key[..] <= key);
-        (from as u32, self.tags.get(from..to).unwrap_or(&[]))
+        let from = self.0.tags.partition_point(|tag| &tag.key[..] < key);
+        let to = self.0.tags.partition_point(|tag| &tag.key[..] <= key);
+        (from as u32, self.0.tags.get(from..to).unwrap_or(&[]))
     }
 
     /// The set of exactly these canonical tags.
     pub(super) fn find(&self, tags: &[Tag]) -> Option<u32> {
-        let numbers: Option<Vec<u32>> = tags.iter().map(|tag| Some(self.tags.binary_search(tag).ok()? as u32)).collect();
+        let numbers: Option<Vec<u32>> = tags.iter().map(|tag| Some(self.0.tags.binary_search(tag).ok()? as u32)).collect();
         let (numbers, mut low, mut high) = (numbers?, 0, self.sets());
         while low < high {
             let middle = low.midpoint(high);
@@ -256,23 +247,23 @@ impl Labels {
     }
 
     pub(super) fn set(&self, set: usize) -> &[u32] {
-        self::set(&self.ends, &self.numbers, set)
+        self.0.set(set)
     }
 
     /// A tag by its number.
     pub(super) fn tag(&self, number: u32) -> Option<&Tag> {
-        self.tags.get(number as usize)
+        self.0.tags.get(number as usize)
     }
 
     /// Canonical tags of a set.
     pub(super) fn tags(&self, set: u32, out: &mut Vec<Tag>) {
         out.clear();
-        out.extend(self.set(set as usize).iter().filter_map(|number| self.tags.get(*number as usize)).cloned());
+        out.extend(self.set(set as usize).iter().filter_map(|number| self.0.tags.get(*number as usize)).cloned());
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let strings: usize = self.tags.iter().map(|tag| tag.value.len()).sum();
-        strings + self.tags.capacity() * size_of::<Tag>() + (self.ends.capacity() + self.numbers.capacity()) * 4
+        let strings: usize = self.0.tags.iter().map(|tag| tag.value.len()).sum();
+        strings + self.0.tags.capacity() * size_of::<Tag>() + (self.0.ends.capacity() + self.0.numbers.capacity()) * 4
     }
 }
 
