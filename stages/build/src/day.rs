@@ -128,7 +128,7 @@ impl Held {
         self.grow(each).map(|()| 1)
     }
 
-    /// Counts what is held in any case: encoded pages of one file, which has a fixed size.
+    /// Counts what is held in any case: encoded buckets of one file, which has a fixed size.
     fn keep(&mut self, bytes: usize) {
         self.reservation.grow(bytes);
         self.peak = self.peak.max(self.reservation.size());
@@ -250,20 +250,21 @@ impl Work<'_> {
         let most = batches.iter().map(|batch| batch.bytes + 2 * batch.points * POINT_BYTES).max().unwrap_or(0);
         let cores = held.grow_for(self.cores.min(batches.len()), most as usize)?;
         let mut encoded = stream::iter(batches).map(|batch| self.encode(batch)).buffered(cores);
-        let (mut open, mut open_bytes): (Vec<EncodedBucket>, u64) = Default::default();
+        let (mut open, mut open_bytes, mut open_memory): (Vec<EncodedBucket>, u64, usize) = Default::default();
         while let Some(done) = encoded.next().await {
             let (buckets, own, bytes) = done?;
             timer.lap("encode");
             tally.merge(&own);
             bytes_read += bytes;
             for bucket in buckets {
-                held.keep(bucket.bytes() as usize);
-                open_bytes += bucket.bytes();
+                held.keep(bucket.memory_bytes());
+                (open_bytes, open_memory) = (open_bytes + bucket.bytes(), open_memory + bucket.memory_bytes());
                 open.push(bucket);
                 // The same edge as that of `assemble`, so that no more than one file is held.
                 if open_bytes > CHUNK_FILE_BYTES {
                     self.store(std::mem::take(&mut open), &mut made, timer).await?;
-                    held.shrink(std::mem::take(&mut open_bytes) as usize);
+                    held.shrink(std::mem::take(&mut open_memory));
+                    open_bytes = 0;
                 }
             }
         }

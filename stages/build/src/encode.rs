@@ -67,7 +67,7 @@ impl Encoder {
         let meta = self.shared.metas.value(&(org, metric.clone()));
         let work = tokio::task::spawn_blocking(move || open.encode(org, metric, meta));
         let (encoded, duplicates) = work.await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
-        self.encoded_bytes += encoded.bytes() as usize;
+        self.encoded_bytes += encoded.memory_bytes();
         self.reservation.resize(self.encoded_bytes);
         let mut all = self.shared.encoded.lock().unwrap_or_else(PoisonError::into_inner);
         all.duplicates += duplicates;

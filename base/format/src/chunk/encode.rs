@@ -97,6 +97,19 @@ impl EncodedBucket {
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum()
     }
+
+    /// Bytes of memory it takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        let of_chunk = |chunk: &Chunk| {
+            chunk.bytes.capacity()
+                + chunk.meta.capacity()
+                + chunk.page_points.len() * (2 * size_of::<usize>() + size_of::<Option<Summary>>())
+                + size_of::<Chunk>()
+        };
+        let series = self.series.capacity() * size_of::<BucketSeries>();
+        let times: usize = self.times.iter().map(TimeColumn::memory_bytes).sum();
+        self.chunks.iter().map(of_chunk).sum::<usize>() + series + times + self.tags.memory_bytes()
+    }
 }
 
 /// Encodes a bucket. Pure and deterministic: equal series in any order give equal bytes.

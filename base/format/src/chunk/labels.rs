@@ -42,7 +42,12 @@ impl TagSets {
             end += set.len() as u32;
             end
         });
-        Self { ends: ends.collect(), tags: tags.into_iter().cloned().collect(), numbers }
+        Self { ends: ends.collect(), tags: in_one_piece(&tags), numbers }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let strings: usize = self.tags.iter().map(|tag| tag.value.len()).sum();
+        strings + self.tags.capacity() * size_of::<Tag>() + (self.ends.capacity() + self.numbers.capacity()) * size_of::<u32>()
     }
 
     pub(super) fn set(&self, at: usize) -> &[u32] {
@@ -58,6 +63,23 @@ impl TagSets {
         }
         Self { ends, numbers, ..self }
     }
+}
+
+/// Tags in canonical order with texts of their own, in one allocation: a set of numbers outlives the series it was made of.
+fn in_one_piece(tags: &[&Tag]) -> Vec<Tag> {
+    let mut text = Vec::with_capacity(tags.iter().map(|tag| tag.key.len() + tag.value.len()).sum());
+    let runs = || tags.chunk_by(|a, b| a.key == b.key);
+    for run in runs() {
+        text.extend_from_slice(run.first().map_or(&[][..], |tag| &tag.key));
+        run.iter().for_each(|tag| text.extend_from_slice(&tag.value));
+    }
+    text.shrink_to_fit();
+    let (mut rest, mut out) = (Bytes::from(text), Vec::with_capacity(tags.len()));
+    for run in runs() {
+        let key = rest.split_to(run.first().map_or(0, |tag| tag.key.len()));
+        out.extend(run.iter().map(|tag| Tag { key: key.clone(), kind: tag.kind, value: rest.split_to(tag.value.len()) }));
+    }
+    out
 }
 
 fn set<'a>(ends: &[u32], numbers: &'a [u32], set: usize) -> &'a [u32] {
@@ -262,8 +284,7 @@ impl Labels {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let strings: usize = self.0.tags.iter().map(|tag| tag.value.len()).sum();
-        strings + self.0.tags.capacity() * size_of::<Tag>() + (self.0.ends.capacity() + self.0.numbers.capacity()) * 4
+        self.0.memory_bytes()
     }
 }
 

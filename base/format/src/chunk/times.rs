@@ -68,6 +68,14 @@ impl TimeColumn {
         }
     }
 
+    pub(super) fn memory_bytes(&self) -> usize {
+        let list = match self {
+            Self::Runs(runs) => runs.capacity() * size_of::<TimeRun>(),
+            Self::Irregular(times) => times.capacity() * size_of::<u32>(),
+        };
+        size_of::<Self>() + list
+    }
+
     pub(super) fn last(&self) -> u32 {
         match self {
             Self::Runs(runs) => runs.last().map_or(0, TimeRun::end),
