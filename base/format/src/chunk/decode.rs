@@ -83,11 +83,14 @@ impl ChunkIndex {
         if kind != ValueKind::Doubles {
             return Err(FormatError::OtherKind { what: WHAT_PAGE, found: kind.name(), wanted: ValueKind::Doubles.name() });
         }
-        let opened = match scratch.chunk.take() {
-            Some((file, number, opened)) if (file, number) == (self.identity, page.chunk) => opened,
-            _ => OpenChunk::open(chunk, self.chunk_meta.get(chunk.meta.clone()).unwrap_or(&[]))?,
-        };
-        let (_, _, opened) = scratch.chunk.insert((self.identity, page.chunk, opened));
+        // Looked at where it lies: it is large, pages of short series are small.
+        let is_open = |(file, number, _): &(u128, u32, OpenChunk)| (*file, *number) == (self.identity, page.chunk);
+        if !scratch.chunk.as_ref().is_some_and(is_open) {
+            scratch.chunk = None;
+            let opened = OpenChunk::open(chunk, self.chunk_meta.get(chunk.meta.clone()).unwrap_or(&[]))?;
+            scratch.chunk = Some((self.identity, page.chunk, opened));
+        }
+        let Some((_, _, opened)) = &scratch.chunk else { return Err(FormatError::invalid(WHAT, "page of no chunk")) };
         let n = page.points as usize;
         let mut cursor = Cursor::new(WHAT_PAGE, body);
         let codes = opened.codes.as_ref();
