@@ -275,7 +275,7 @@ fn push_parts(name: &str, stored: &Stored, rows: &mut Vec<Row>) {
 fn push_speeds(dataset: &Dataset, stored: &Stored, rivals: &Rivals, has_reach: bool, quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
     let name = dataset.name;
     let speed = |seconds: f64| stored.points as f64 / seconds / 1e6;
-    let encode_s = best_s(if quick { 2 } else { 3 }, 3.0, || encode(&dataset.buckets))?.min(stored.encode_s);
+    let encode_s = best_s(if quick { 2 } else { 5 }, 3.0, || encode(&dataset.buckets))?.min(stored.encode_s);
     let (decode_s, scan_s) = (stored.decode_s()?, stored.scan_s()?);
     let reach = |row: Row, reach: f64| if has_reach { row.reach(reach) } else { row };
     let encode = reach(Row::higher(format!("{name}: encode"), speed(encode_s), SPEED), 30.0);

@@ -59,6 +59,10 @@ impl Control {
             self.refresh(&mut state).await?;
             for window in day.day() {
                 state.load(&self.deps().objects, window).await?;
+                for shard in state.windows.get(&window).map(|rec| rec.listed.clone()).unwrap_or_default() {
+                    state.load_shard(&self.deps().objects, window, shard).await?;
+                }
+                state.unsettle_unfed(window);
                 state.update_facts(window);
                 // What was just built by hand may still want its done mark.
                 self.advance(&mut state, window, false).await?;

@@ -27,6 +27,8 @@ const LOOK_EVERY_MS: i64 = 10_000;
 const WAIT_MAX_MS: i64 = 86_400_000;
 /// Reason of the tombstone of a day plan whose inputs can't be read.
 pub(crate) const CANCELLED: &str = "day input";
+/// Reason of the tombstone of a day plan that asks for an older encoder than this one: its day is planned anew.
+const OLDER_ENCODER: &str = "day encoder";
 
 /// What is known of a day of a shard that is not in one file.
 #[derive(Clone, Debug)]
@@ -151,6 +153,10 @@ impl Control {
             // What others decided since: a plan on an old base would never be published.
             state.read_on_shard(&objects, window, shard).await?;
         }
+        if self.cancel_older(state, (day, shard)).await? {
+            // What is left of the day is due by the rules for any other, of inputs that name what the older encoder published.
+            return Ok(());
+        }
         // Plans of two sets of inputs may stand in a day: those that may be tried now go first, so that parked ones are not tried in their place.
         let now_ms = self.deps().clock.now_ms();
         let open = shard_recs(state, day, shard).filter_map(|(_, rec)| Some((&rec.job, rec.plan.as_ref()?)));
@@ -190,6 +196,17 @@ impl Control {
         };
         self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).spawn(work);
         Ok(())
+    }
+
+    /// Tombstones the open day plans that ask for an older encoder: nobody here can make their file, and a day has no points of its own to lose.
+    /// Tells whether there was any.
+    async fn cancel_older(&self, state: &mut State, (day, shard): (Window, ShardId)) -> Result<bool, ControlError> {
+        let open = shard_recs(state, day, shard).filter(|(_, rec)| !rec.job.running).filter_map(|(_, rec)| rec.plan.clone());
+        let older: Vec<PlanDoc> = open.filter(|plan| plan.reason == PlanReason::Day && plan.encoder < ENCODER_VERSION).collect();
+        for plan in &older {
+            self.cancel(state, target_at(plan)?, plan, OLDER_ENCODER, plan.quarantine.clone()).await?;
+        }
+        Ok(!older.is_empty())
     }
 
     /// The plans with these inputs: those that stand, and new ones for windows whose base is an input.
@@ -394,15 +411,7 @@ impl Control {
             if !undecided(state, job).contains(&at) {
                 continue;
             }
-            let tombstone = plan::tombstone(plan, plans::digest(plan)?, CANCELLED, plan.quarantine.clone(), &self.deps().writer);
-            let decided = match manifests::put_manifest(&self.deps().objects, &tombstone).await? {
-                PutManifest::Mine => tombstone,
-                PutManifest::Same(other) | PutManifest::Lost(other) => other,
-            };
-            if let Some(rec) = state.windows.get_mut(&at.0) {
-                rec.settled &= decided.kind == ManifestKind::Tombstone;
-                rec.shards.get_mut(&at.1).into_iter().for_each(|rec| rec.decide(decided.clone(), plan.nodes_digest.clone()));
-            }
+            self.cancel(state, at, plan, CANCELLED, plan.quarantine.clone()).await?;
         }
         Ok(())
     }
@@ -440,6 +449,11 @@ fn undecided(state: &State, job: &DayJob) -> Vec<(Window, ShardId)> {
 /// Whether a generation's points lie in a day's file.
 pub(crate) fn is_day_generation(manifest: &ManifestDoc) -> bool {
     manifest.kind == ManifestKind::Published && manifest.files.iter().any(|file| file.role == FileRole::Day)
+}
+
+/// Whether a decision is about a day's file: a generation that names one, or the end of a plan of one.
+pub(crate) fn is_of_day(manifest: &ManifestDoc) -> bool {
+    is_day_generation(manifest) || [CANCELLED, OLDER_ENCODER].map(Some).contains(&manifest.reason.as_deref())
 }
 
 /// A day plan that may be worked on now.

@@ -8,18 +8,16 @@ use std::collections::BTreeSet;
 use tailors_format::doc::{FileRole, GoneDoc, ManifestDoc, ManifestKind, PlanReason};
 use tailors_format::key;
 use tailors_model::{ShardId, Window};
-use tailors_store::{StoreError, manifests};
+use tailors_store::{StoreError, manifests, pins};
 
 use crate::day;
 use crate::state::{ShardRec, State};
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, plan};
 
 /// Milliseconds between two sweeps.
 const SWEEP_EVERY_MS: i64 = 60_000;
 /// Generations looked at in one sweep, so that a tick stays short.
 const SWEEP_GENERATIONS: usize = 64;
-/// Prefix of the pins of long exports.
-const PINS: &str = "pin/v1/";
 
 /// A decided generation whose files may go.
 struct Candidate {
@@ -30,7 +28,7 @@ struct Candidate {
     /// Feed number of the later publication that the grace counts from; none for a tombstone, which no reader ever saw.
     since_seq: Option<u64>,
     published: bool,
-    /// Its points lie in a day's file, or were to.
+    /// A generation of its window lies in a day's file, or was to.
     is_of_day: bool,
 }
 
@@ -81,6 +79,12 @@ impl Control {
         let objects = &self.deps().objects;
         // Listed before the plans are looked at: the plans of a file in this list stand already, so if none of them is open now, none can name it later.
         let listed = objects.list(&key::day_chunks(shard, day)).await?;
+        let bases = day::shard_recs(state, day, shard).filter_map(|(_, rec)| plan::base(&rec.decided));
+        let in_use: BTreeSet<&String> = bases.flat_map(|base| &base.files).map(|file| &file.key).collect();
+        if listed.iter().all(|file| in_use.contains(file)) {
+            // So it is with most days after a restart: one request each.
+            return Ok(true);
+        }
         for window in day.day() {
             state.load(objects, window).await?;
             state.load_shard(objects, window, shard).await?;
@@ -102,7 +106,7 @@ impl Control {
         if dead.is_empty() {
             return Ok(true);
         }
-        if !objects.list(PINS).await?.is_empty() {
+        if pins::any(objects, self.deps().store_clock.now_ms()).await? {
             return Ok(false);
         }
         for file in &dead {
@@ -159,7 +163,7 @@ impl Control {
         if candidate.published {
             manifests::put_gone(objects, shard, window, candidate.g, &GoneDoc { superseded_by: candidate.superseded_by }).await?;
         }
-        if !objects.list(PINS).await?.is_empty() {
+        if pins::any(objects, self.deps().store_clock.now_ms()).await? {
             return Ok(false);
         }
         let mut files: BTreeSet<String> = objects.list(&key::chunks(shard, window, candidate.g)).await?.into_iter().collect();
@@ -188,12 +192,13 @@ fn candidates(state: &State) -> Vec<Candidate> {
             let in_feed: Vec<(u32, u64)> =
                 published.filter_map(|manifest| Some((manifest.g, state.feed.seq_of(*shard, *window, manifest.g)?))).collect();
             let Some(newest) = in_feed.last().map(|(g, _)| *g) else { continue };
+            // Whichever of them made way for it: a killed attempt's file is in no manifest, and a later process knows of it by nothing else.
+            let is_of_day = known.decided.iter().any(day::is_of_day);
             for manifest in known.decided.iter().filter(|manifest| !known.swept.contains(&manifest.g)) {
                 let published = manifest.kind == ManifestKind::Published;
                 let since_seq = in_feed.iter().find(|(g, _)| *g > manifest.g).map(|(_, seq)| *seq);
                 if !published || since_seq.is_some() {
                     let since_seq = since_seq.filter(|_| published);
-                    let is_of_day = day::is_day_generation(manifest) || manifest.reason.as_deref() == Some(day::CANCELLED);
                     found.push(Candidate { at: (*window, *shard), g: manifest.g, superseded_by: newest, since_seq, published, is_of_day });
                 }
             }

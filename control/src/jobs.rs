@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use futures::FutureExt;
 
+use tailors_format::chunk::ENCODER_VERSION;
 use tailors_format::doc::{DoneDoc, FeedDoc, JobDoc, ManifestDoc, ManifestKind, PlanDoc, PlanReason, SealDoc};
 use tailors_model::{RouteTable, ShardId, Window};
 use tailors_store::manifests::{self, PutManifest};
@@ -14,6 +15,9 @@ use crate::job::{BuildJob, JobError};
 use crate::plan::{self, Below, Step};
 use crate::state::{Job, Parked, State};
 use crate::{Control, ControlError};
+
+/// Reason of the tombstone of a plan that asks for an older encoder than this one.
+const OLDER_ENCODER: &str = "encoder";
 
 impl Control {
     /// Brings a window on: feed repair, plans and jobs of its highest buildable seal, done marks.
@@ -94,15 +98,18 @@ impl Control {
                 .for_each(|rec| rec.plan = Some(plan.clone()));
             return self.start_day(state, (at.0.first_of_day(), at.1)).await;
         }
+        if plan.encoder < ENCODER_VERSION {
+            // Left by a process before an upgrade: the next tick plans g+1 of the same inputs, for this encoder.
+            return self.cancel(state, at, &plan, OLDER_ENCODER, plan.quarantine.clone()).await;
+        }
         let routes = state.routes(objects, plan.route_version).await?;
         let inputs = plan::inputs(&state.chain, &routes, at, Some(&seal), &plan.quarantine);
         if plans::nodes_digest(&inputs.nodes.iter().map(|(node, _)| *node).collect::<Vec<_>>()) != plan.nodes_digest {
             // A chain that this control has not read to the end yet, or a bug: tried again, then parked.
             return self.retry_later(state, at, format!("plan {} names other nodes than the chain below its seal", plan.g));
         }
-        if plan.encoder != tailors_format::chunk::ENCODER_VERSION {
-            let why =
-                format!("plan {} asks for encoder {}, this tailors has {}", plan.g, plan.encoder, tailors_format::chunk::ENCODER_VERSION);
+        if plan.encoder > ENCODER_VERSION {
+            let why = format!("plan {} asks for encoder {}, this tailors has {ENCODER_VERSION}", plan.g, plan.encoder);
             return self.park(state, at, why, None);
         }
         let late_from = state
@@ -334,13 +341,27 @@ impl Control {
             return self.park(state, at, text, None);
         }
         tracing::error!(window = %at.0, shard = %at.1, segment, why, left_out, "a damaged raw file is quarantined");
-        let tombstone = plan::tombstone(plan, plans::digest(plan)?, "quarantine", list, &self.deps().writer);
-        let decided = match manifests::put_manifest(objects, &tombstone).await? {
+        self.cancel(state, at, plan, "quarantine", list).await
+    }
+
+    /// Tombstones an undecided plan, with the quarantine list that its successor goes by.
+    pub(crate) async fn cancel(
+        &self,
+        state: &mut State,
+        at: (Window, ShardId),
+        plan: &PlanDoc,
+        reason: &str,
+        quarantined: Vec<String>,
+    ) -> Result<(), ControlError> {
+        let tombstone = plan::tombstone(plan, plans::digest(plan)?, reason, quarantined, &self.deps().writer);
+        let decided = match manifests::put_manifest(&self.deps().objects, &tombstone).await? {
             PutManifest::Mine => tombstone,
             PutManifest::Same(other) | PutManifest::Lost(other) => other,
         };
+        tracing::info!(window = %at.0, shard = %at.1, g = decided.g, reason, kind = ?decided.kind, "a plan is cancelled, or was decided before");
         if let Some(rec) = state.windows.get_mut(&at.0) {
-            rec.settled = false;
+            // Without its day file a window is as complete as before; any other plan is followed by one that takes its place.
+            rec.settled &= plan.reason == PlanReason::Day && decided.kind == ManifestKind::Tombstone;
             if let Some(shard) = rec.shards.get_mut(&at.1) {
                 shard.decide(decided, plan.nodes_digest.clone());
             }

@@ -359,14 +359,19 @@ impl State {
                 if !known.job.running && known.read_on(objects, (window, *shard)).await? {
                     rec.settled = false;
                 }
-                // A generation at the k of its base leaves the done mark as it is, so a process that died before the feed entry left a settled window.
-                let published = known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
-                if published.into_iter().any(|manifest| !self.feed.holds(*shard, window, manifest.g)) {
-                    rec.settled = false;
-                }
             }
+            self.unsettle_unfed(window);
         }
         Ok(())
+    }
+
+    /// A generation at the k of its base leaves the done mark as it is, so a process that died before the feed entry left a settled window.
+    pub(crate) fn unsettle_unfed(&mut self, window: Window) {
+        let Some(rec) = self.windows.get_mut(&window) else { return };
+        for (shard, known) in &rec.shards {
+            let mut published = known.decided.iter().filter(|manifest| manifest.kind == ManifestKind::Published);
+            rec.settled &= published.all(|manifest| self.feed.holds(*shard, window, manifest.g));
+        }
     }
 
     /// A version of the route table.

@@ -435,7 +435,7 @@ class Column:
             out = [from_ordered(integer) for integer in out]
         else:
             scale = 10.0**self.parameter if self.transform == 1 else 2.0**self.parameter
-            out = [float(integer * self.divisor) / scale for integer in out]
+            out = [fraction(integer * self.divisor) / scale for integer in out]
         for place, pattern in odd:
             out[place] = from_bits(pattern)
         return out
@@ -647,6 +647,11 @@ def doubles_of(page, parts, how, codes, fraction, dictionary):
     return values
 
 
+def fraction(integer):
+    check(-(1 << 51) <= integer < 1 << 51, "integer outside what its transform takes")
+    return float(integer)
+
+
 def page_values(parts, coded, firsts, flags, transform, parameter, divisor, dictionary):
     integers = coded
     if flags & 2:
@@ -656,9 +661,9 @@ def page_values(parts, coded, firsts, flags, transform, parameter, divisor, dict
             for _ in range(length - 1):
                 integers.append(signed(integers[-1] + next(coded)))
     if transform == 1:
-        values = [float(integer * divisor) / 10.0**parameter for integer in integers]
+        values = [fraction(integer * divisor) / 10.0**parameter for integer in integers]
     elif transform == 2:
-        values = [float(integer * divisor) / 2.0**parameter for integer in integers]
+        values = [fraction(integer * divisor) / 2.0**parameter for integer in integers]
     elif transform == 3:
         values = [from_ordered(integer) for integer in integers]
     else:

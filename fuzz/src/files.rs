@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tailors_format::chunk::{BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, Span, Values, assemble, encode_bucket, verify_file};
 use tailors_format::doc::{
-    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PlanDoc, RevocationDoc, RouteDoc,
-    SealDoc, SnapDoc, StreamDoc, StreamEndDoc,
+    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PinDoc, PlanDoc, RevocationDoc,
+    RouteDoc, SealDoc, SnapDoc, StreamDoc, StreamEndDoc,
 };
 use tailors_format::raw::file::{ExtentKey, FrameIter, RawFileWriter, read_trailer, trailer_len, verify};
 use tailors_format::raw::{frame, segment as layout};
@@ -96,7 +96,7 @@ fn document<D: Document>(data: &[u8]) -> bool {
 }
 
 /// The first byte chooses the kind.
-const DOCUMENTS: [ReadDocument; 17] = [
+const DOCUMENTS: [ReadDocument; 18] = [
     document::<StreamDoc>,
     document::<GenesisDoc>,
     document::<NodeDoc>,
@@ -114,6 +114,7 @@ const DOCUMENTS: [ReadDocument; 17] = [
     document::<CapIdxDoc>,
     document::<SnapDoc>,
     document::<StreamEndDoc>,
+    document::<PinDoc>,
 ];
 
 pub(crate) fn documents(data: &[u8]) -> bool {
@@ -132,6 +133,7 @@ pub(crate) fn documents_seeds() -> Vec<Vec<u8>> {
         document_seed::<CapIdxDoc>(14, json!({"start": 3, "next": 9, "received_max_us": null, "body": body})),
         document_seed::<SnapDoc>(15, json!({"seq": 4_096, "entries": 4_000, "body": body})),
         document_seed::<StreamEndDoc>(16, json!({"ends": {"00000": 7}, "writer": "w"})),
+        document_seed::<PinDoc>(17, json!({"feed": 7, "expires_s": 600})),
         document_seed::<FeedDoc>(6, json!({"shard": shard, "window": 1_795_132_800, "g": 2})),
         document_seed::<GenesisDoc>(1, json!({"start": 0, "writer": "w"})),
         document_seed::<GoneDoc>(8, json!({"superseded_by": 3})),

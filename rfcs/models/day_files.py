@@ -8,7 +8,8 @@ One shard's day with two windows. Every put is put-if-absent, every step below m
 them all others may go. Two controls plan, make, publish or cancel, each on what it read when it began; builds, late seals, feed repair and the end
 of the grace happen whenever they can. GC is a process of its own that may stop between its list, its look and its deletes. A long reader puts a pin.
 A reader within the grace is not a process: whatever a generation not yet past its grace names has to be there.
-Not modelled: several files of a day, several shards, overlays, inherited generations, encoder versions, damage other than by a lost file.
+An older encoder is a control that cancels the open plans it finds before it plans any: who has that encoder may go on making their file all the while.
+Not modelled: several files of a day, several shards, overlays, inherited generations, which encoder a file is of, damage other than by a lost file.
 """
 import sys
 import time
@@ -134,6 +135,10 @@ def control_steps(state, number, bad):
         return
     yield "dies", then(state, IDLE)
     if job[0] == "plan":
+        older = tuple((window, len(known)) for window, known in enumerate(job[2]) if open_day(known))
+        if older and job[3] == 0 and stones_left:
+            left = (seals_left, stones_left - 1, attempts_left, pins_left)
+            yield "finds plans of an older encoder", then(state._replace(left=left), ("cancel", older))
         if job[3] == WINDOWS:
             targets, made = job[4], lender(state, job, bad)
             yield "looks for a made file", then(state, ("make", job[1], targets, made, None) if targets else IDLE)

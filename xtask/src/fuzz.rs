@@ -17,7 +17,7 @@ const KEPT_FILES_MAX: usize = 40;
 /// What to search, and for how long.
 #[derive(clap::Args)]
 pub(crate) struct Fuzz {
-    /// Minutes of one core per target.
+    /// Minutes by the clock per target; on a busy machine the search gets less of a core than that.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
     /// One target only.

@@ -106,6 +106,14 @@ pub fn snap(seq: u64) -> String {
     format!("snap/v1/{seq:012}")
 }
 
+/// Prefix of all pins.
+pub const PINS: &str = "pin/v1/";
+
+/// Pin number `n` of one reader.
+pub fn pin(id: &str, n: u32) -> String {
+    format!("{PINS}{id}-{n:06}")
+}
+
 /// Put before the files of g are deleted.
 pub fn gone(shard: ShardId, window: Window, g: u32) -> String {
     format!("gone/v1/{shard}/{window}/{g:06}")

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod log;
 pub mod manifests;
 pub mod objects;
+pub mod pins;
 pub mod plans;
 pub mod registry;
 pub mod routes;

@@ -206,6 +206,38 @@ async fn a_kill_at_any_put_is_made_good_by_the_next_process() {
 }
 
 #[tokio::test]
+async fn no_day_file_is_left_by_two_kills_in_a_row() {
+    let store = FaultyStore::new(1);
+    let bench = built(&store).await;
+    // Five plans and the file.
+    store.kill_at_put(6, true);
+    tick(&control(&bench, &objects(&store), "first"), 4).await;
+    assert!(store.is_killed());
+    let mut orphans = 0;
+    for put in 1.. {
+        let second = store.fork(put);
+        let third = objects(&second.beside(put));
+        second.kill_at_put(put, true);
+        tick(&control(&bench, &objects(&second), "second"), 4).await;
+        if !second.is_killed() {
+            break;
+        }
+        orphans += usize::from(day_files(&third).await.len() == 2);
+        let next = control(&bench, &third, "third");
+        for minutes in 0..3 {
+            bench.clock.set_ms(CREATED + (put as i64 * 10 + minutes) * 61_000);
+            tick(&next, 4).await;
+        }
+        check(&third).await;
+        let mut files: Vec<String> = named(&third).await.into_values().flatten().collect();
+        files.dedup();
+        assert_eq!(day_files(&third).await, files, "put {put}");
+    }
+    // The file, five manifests, five feed entries and the history.
+    assert_eq!(orphans, 12);
+}
+
+#[tokio::test]
 async fn two_controls_make_one_generation_of_each_window() {
     let store = FaultyStore::new(1);
     let bench = built(&store).await;
@@ -345,6 +377,71 @@ async fn inputs_that_can_not_be_read_leave_the_windows_as_they_are() {
     let current = manifests::newest_published(&bench.objects, shard(), windows()[1]).await.expect("read").expect("published");
     assert_eq!((current.counts.written, current.files[0].role), (16, FileRole::Day));
     check(&bench.objects).await;
+}
+
+#[tokio::test]
+async fn plans_of_an_older_encoder_are_cancelled_and_the_day_is_planned_anew() {
+    for published in [false, true] {
+        let bench = built(&FaultyStore::new(1)).await;
+        let inputs: Vec<(i64, u32)> = with_points().iter().map(|window| (window.start_s(), 1)).collect();
+        let mut planned = Vec::new();
+        // The process before the upgrade planned three of five windows, made the file, and perhaps published the first.
+        for window in &with_points()[..3] {
+            let of_base = plans::get(&bench.objects, shard(), *window, 1).await.expect("read").expect("planned");
+            let mut old = plan::day_plan(of_base, &bench.generations(*window).await[0], 2, &inputs);
+            old.encoder -= 1;
+            plans::put_plan(&bench.objects, &old).await.expect("put");
+            planned.push(old);
+        }
+        let orphan = key::day_chunk(shard(), window(), "old", 0);
+        bench.objects.put_data(&orphan, Bytes::from_static(b"of the older encoder")).await.expect("put");
+        if published {
+            let mut manifest = bench.generations(window()).await.remove(0);
+            let file =
+                ManifestFile { key: orphan.clone(), role: FileRole::Day, bytes: 20, hash: "old".to_owned(), ..manifest.files.remove(0) };
+            (manifest.g, manifest.base_g, manifest.files, manifest.encoder) = (2, 1, vec![file], planned[0].encoder);
+            manifest.plan_digest = plans::digest(&planned[0]).expect("digest");
+            manifests::put_manifest(&bench.objects, &manifest).await.expect("put");
+        }
+        let control = control(&bench, &bench.objects, "day");
+        if published {
+            // By hand it is the same, without a wait.
+            let done = control.compact_day(window(), None).await.expect("compacts");
+            assert_eq!(done.shards[0].files, 1, "{:?}", done.message);
+        }
+        for minutes in 1..5 {
+            bench.clock.set_ms(CREATED + minutes * 61_000);
+            tick(&control, 6).await;
+        }
+        let second = bench.generations(windows()[1]).await;
+        let story: Vec<_> = second.iter().map(|manifest| (manifest.kind, manifest.reason.as_deref())).collect();
+        let (built, cancelled) = ((ManifestKind::Published, None), (ManifestKind::Tombstone, Some("day encoder")));
+        assert_eq!(story, [built, cancelled, built]);
+        let plan = plans::get(&bench.objects, shard(), windows()[1], 3).await.expect("read").expect("planned");
+        assert_eq!((plan.encoder, plan.base_g), (tailors_format::chunk::ENCODER_VERSION, 1));
+        assert_eq!(plan.day.iter().map(|(_, g)| *g).collect::<Vec<_>>(), [if published { 2 } else { 1 }, 1, 1, 1, 1]);
+        let named = named(&bench.objects).await;
+        let made = day_files(&bench.objects).await;
+        assert_eq!(made.len(), 1, "the older encoder's file goes");
+        assert!(made[0] != orphan && named.values().all(|files| *files == made), "{named:?}");
+        check(&bench.objects).await;
+    }
+}
+
+#[tokio::test]
+async fn a_plan_of_a_newer_encoder_waits_for_one_who_has_it() {
+    let bench = built(&FaultyStore::new(1)).await;
+    let of_base = plans::get(&bench.objects, shard(), window(), 1).await.expect("read").expect("planned");
+    let inputs: Vec<(i64, u32)> = with_points().iter().map(|window| (window.start_s(), 1)).collect();
+    let mut newer = plan::day_plan(of_base, &bench.generations(window()).await[0], 2, &inputs);
+    newer.encoder += 1;
+    plans::put_plan(&bench.objects, &newer).await.expect("put");
+    let control = control(&bench, &bench.objects, "day");
+    tick(&control, 6).await;
+    assert_eq!(bench.generations(window()).await.len(), 1, "it is not this one's to decide");
+    assert!(day_files(&bench.objects).await.is_empty());
+    let told = control.compact_day(window(), None).await.expect_err("parked");
+    assert!(told.to_string().contains("asks for encoder"), "{told}");
 }
 
 #[tokio::test]

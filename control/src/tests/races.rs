@@ -162,6 +162,33 @@ async fn a_lost_chunk_file_is_built_anew_by_hand() {
 }
 
 #[tokio::test]
+async fn a_pin_holds_superseded_files_and_a_killed_readers_ends() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    bench.capture(window(), 10, created - 60_000).await;
+    bench.settle().await;
+    let old = bench.generations(window()).await.remove(0).files.remove(0).key;
+    let pin = tailors_store::pins::Pin::put(bench.objects.clone(), "reader", 1).await.expect("put");
+    drop(pin);
+    bench.capture(window(), 5, created).await;
+    let put_ms = bench.objects.last_modified_ms(&key::pin("reader", 1)).await.expect("read").expect("stands");
+    // The grace is over, and the reader, killed without a word, may still be at it.
+    let store_clock = Arc::new(ManualClock::at_ms(put_ms + 599_000));
+    let settings = Settings { reader_grace_s: 0, ..Settings::for_up() };
+    bench.control = Control::new(ControlDeps { store_clock: store_clock.clone(), settings, ..bench.control.deps().clone() });
+    for (minutes, held) in [(1, true), (3, true), (5, false)] {
+        bench.clock.set_ms(created + minutes * 61_000);
+        if !held {
+            store_clock.set_ms(put_ms + 600_000);
+        }
+        bench.settle().await;
+        assert_eq!(bench.generations(window()).await.len(), 2);
+        assert_eq!(bench.objects.size(&old).await.expect("read").is_some(), held, "minute {minutes}");
+    }
+    assert_eq!(bench.objects.list(key::PINS).await, Ok(Vec::new()), "what has ended is cleared away");
+}
+
+#[tokio::test]
 async fn a_window_of_the_past_is_not_complete_while_its_points_wait_for_a_seal() {
     let created = T * 1_000 + 1_000 * HOUR_MS;
     let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
@@ -240,4 +267,24 @@ async fn what_a_killed_attempt_left_goes_once_its_generation_is_decided() {
     bench.settle().await;
     let named: Vec<String> = bench.generations(window()).await[0].files.iter().map(|file| file.key.clone()).collect();
     assert_eq!(bench.objects.list(&key::chunks(shard(), window(), 1)).await, Ok(named), "what the manifest names, and nothing else");
+}
+
+#[tokio::test]
+async fn a_plan_of_an_older_encoder_is_cancelled_and_planned_anew() {
+    let created = T * 1_000 + 1_000 * HOUR_MS;
+    let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
+    bench.capture(window(), 4, created - 60_000).await;
+    // A control that died after its plan, before the upgrade.
+    let stuck = Control::new(ControlDeps { run_build: Arc::new(|_| Box::pin(std::future::pending())), ..bench.control.deps().clone() });
+    stuck.tick().await.expect("ticks");
+    stuck.tick().await.expect("ticks");
+    let planned = tailors_store::plans::get(&bench.objects, shard(), window(), 1).await.expect("read").expect("planned");
+    bench.objects.delete(&key::plan(shard(), window(), 1)).await.expect("deleted");
+    let older = tailors_format::doc::PlanDoc { encoder: planned.encoder - 1, ..planned.clone() };
+    tailors_store::plans::put_plan(&bench.objects, &older).await.expect("put");
+    bench.settle().await;
+    let decided: Vec<_> = bench.generations(window()).await.into_iter().map(|m| (m.g, m.kind, m.encoder, m.counts.written)).collect();
+    let (before, now) = (older.encoder, planned.encoder);
+    assert_eq!(decided, [(1, ManifestKind::Tombstone, before, 0), (2, ManifestKind::Published, now, 4)]);
+    assert!(seals::done(&bench.objects, window(), 1).await.expect("read").is_some_and(|done| done.shards[&shard().to_string()] == 2));
 }

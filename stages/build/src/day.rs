@@ -81,23 +81,23 @@ pub async fn run_day(
     let mut timer = Timer::start(Arc::clone(clock));
     let started_ms = clock.now_ms();
     let mut held = Held { reservation: MemoryConsumer::new("day file").register(memory), peak: 0 };
-    let opened = open(order, objects, &mut held).await?;
-    timer.lap("inputs");
-    let work = Work { order, objects, opened: &opened, cores: settings.cores.max(1) };
-    let made = match order.made.is_empty() {
-        true => None,
-        false => work.take_made(&mut held).await?,
-    };
+    let cores = settings.cores.max(1);
+    let made = if order.made.is_empty() { None } else { take_made(order, objects, cores, &mut held).await? };
     timer.lap("made");
     let (made, bytes_read) = match made {
         Some(made) => made,
-        None => work.make(&mut held, &mut timer).await?,
+        None => {
+            let opened = open(order.shard, &order.inputs, objects, &mut held).await?;
+            timer.lap("inputs");
+            let (made, bytes_read) = Work { order, objects, opened: &opened, cores }.make(&mut held, &mut timer).await?;
+            (made, bytes_read + opened.bytes_read)
+        }
     };
     let files = order.targets.iter().map(|window| files_of(*window, &made, order)).collect::<Result<_, _>>()?;
     timer.lap("verify");
     Ok(DayOutput {
         files,
-        bytes_read: bytes_read + opened.bytes_read,
+        bytes_read,
         stages_us: timer.stages_us,
         memory_peak_bytes: held.peak as u64,
         started_ms,
@@ -145,12 +145,14 @@ struct Opened {
     /// Key of each.
     keys: Vec<String>,
     bytes_read: u64,
+    /// Of all indexes.
+    memory_bytes: usize,
 }
 
-/// Opens every file of the inputs. Neighbouring windows that name one day's file make one input; what a window has of its own stands between.
-async fn open(order: &DayOrder, objects: &Objects, held: &mut Held) -> Result<Opened, BuildError> {
+/// Opens every file of some generations of the day. Neighbouring windows that name one day's file make one input; what a window has of its own stands between.
+async fn open(shard: ShardId, generations: &[ManifestDoc], objects: &Objects, held: &mut Held) -> Result<Opened, BuildError> {
     let mut wanted: Vec<ManifestFile> = Vec::new();
-    for manifest in &order.inputs {
+    for manifest in generations {
         for file in &manifest.files {
             match wanted.iter_mut().find(|known| file.continues(known)) {
                 Some(known) => known.to_ms = file.to_ms,
@@ -158,16 +160,17 @@ async fn open(order: &DayOrder, objects: &Objects, held: &mut Held) -> Result<Op
             }
         }
     }
-    let mut opened = Opened { inputs: Vec::with_capacity(wanted.len()), keys: Vec::new(), bytes_read: 0 };
+    let mut opened = Opened { inputs: Vec::with_capacity(wanted.len()), keys: Vec::new(), bytes_read: 0, memory_bytes: 0 };
     let mut known: BTreeMap<String, Arc<ChunkIndex>> = BTreeMap::new();
     for file in wanted {
         let index = match known.get(&file.key) {
             Some(index) => Arc::clone(index),
             None => {
-                let read = read_index(objects, order.shard, &file.key, file.bytes).await;
+                let read = read_index(objects, shard, &file.key, file.bytes).await;
                 let (index, bytes) = read.map_err(|error| input_error(&file.key, error))?;
                 opened.bytes_read += bytes;
                 held.grow(index.memory_bytes())?;
+                opened.memory_bytes += index.memory_bytes();
                 Arc::clone(known.entry(file.key.clone()).or_insert(Arc::new(index)))
             }
         };
@@ -264,7 +267,7 @@ impl Work<'_> {
                 }
             }
         }
-        self.check_books(&tally)?;
+        check_books(&tally, &self.order.inputs)?;
         self.store(open, &mut made, timer).await?;
         let stored = sum_of(&made, self.order.day);
         if stored != tally {
@@ -339,36 +342,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The files that others named, if they are whole and hold the inputs' points of every target; `None`: they have to be made.
-    async fn take_made(&self, held: &mut Held) -> Result<Option<(Vec<Made>, u64)>, BuildError> {
-        let mut made = Vec::with_capacity(self.order.made.len());
-        for file in &self.order.made {
-            let bytes = match self.objects.get(&file.key).await {
-                Ok(bytes) => bytes,
-                Err(StoreError::NotFound(_) | StoreError::Data { .. }) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            held.grow(bytes.len())?;
-            if manifests::file_hash(&bytes) != file.hash {
-                return Ok(None);
-            }
-            let Ok((hash, tally)) = count(self.order.shard, bytes, self.order.day.start_ms()).await? else { return Ok(None) };
-            held.shrink(file.bytes as usize);
-            made.push(Made { key: file.key.clone(), bytes: file.bytes, hash, tally });
-        }
-        let (mut tally, mut bytes_read) = (DayTally::new(self.order.day.start_ms()), 0);
-        let mut counted = stream::iter(self.batches().await?).map(|batch| self.count(batch)).buffered(self.cores);
-        while let Some(own) = counted.next().await {
-            let (own, bytes) = own?;
-            tally.merge(&own);
-            bytes_read += bytes;
-        }
-        self.check_books(&tally)?;
-        let stored = sum_of(&made, self.order.day);
-        let is_same = |window: &Window| place(*window).is_some_and(|at| stored.windows[at] == tally.windows[at]);
-        Ok(self.order.targets.iter().all(is_same).then_some((made, bytes_read)))
-    }
-
     /// The points of a batch, nothing made of them.
     async fn count(&self, batch: Batch) -> Result<(DayTally, u64), BuildError> {
         let pages = self.fetch(&batch).await?;
@@ -380,21 +353,58 @@ impl Work<'_> {
         });
         Ok((done.await?.map_err(|error| self.day_error(error))?, bytes))
     }
+}
 
-    /// Whether the inputs hold what their generations' books say.
-    fn check_books(&self, tally: &DayTally) -> Result<(), BuildError> {
-        for manifest in &self.order.inputs {
-            let window = Window::starting_at_s(manifest.window);
-            let points = window.and_then(place).map(|at| tally.windows[at].points);
-            if points != Some(manifest.counts.written) {
-                let segment = manifest.files.first().map(|file| file.key.clone()).unwrap_or_default();
-                let why =
-                    format!("generation {} has {} points, its files hold {}", manifest.g, manifest.counts.written, points.unwrap_or(0));
-                return Err(BuildError::Input { segment, why });
-            }
+/// The files that others named, if they are whole and hold the points of every target; `None`: they have to be made. Of the inputs only those of the
+/// targets are read: of the other windows the files named are what counts, and what these were made of may be gone.
+async fn take_made(order: &DayOrder, objects: &Objects, cores: usize, held: &mut Held) -> Result<Option<(Vec<Made>, u64)>, BuildError> {
+    let mut made = Vec::with_capacity(order.made.len());
+    for file in &order.made {
+        let bytes = match objects.get(&file.key).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound(_) | StoreError::Data { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if manifests::file_hash(&bytes) != file.hash {
+            return Ok(None);
         }
-        Ok(())
+        let size = bytes.len();
+        held.grow(size)?;
+        let counted = count(order.shard, bytes, order.day.start_ms()).await?;
+        held.shrink(size);
+        let Ok((hash, tally)) = counted else { return Ok(None) };
+        made.push(Made { key: file.key.clone(), bytes: file.bytes, hash, tally });
     }
+    let is_target = |input: &&ManifestDoc| order.targets.iter().any(|target| target.start_s() == input.window);
+    let inputs: Vec<ManifestDoc> = order.inputs.iter().filter(is_target).cloned().collect();
+    let opened = open(order.shard, &inputs, objects, held).await?;
+    let work = Work { order, objects, opened: &opened, cores };
+    let (mut tally, mut bytes_read) = (DayTally::new(order.day.start_ms()), opened.bytes_read);
+    let mut counted = stream::iter(work.batches().await?).map(|batch| work.count(batch)).buffered(cores);
+    while let Some(own) = counted.next().await {
+        let (own, bytes) = own?;
+        tally.merge(&own);
+        bytes_read += bytes;
+    }
+    held.shrink(opened.memory_bytes);
+    check_books(&tally, &inputs)?;
+    let stored = sum_of(&made, order.day);
+    let is_same = |window: &Window| place(*window).is_some_and(|at| stored.windows[at] == tally.windows[at]);
+    Ok(order.targets.iter().all(is_same).then_some((made, bytes_read)))
+}
+
+/// Whether the inputs hold what their generations' books say.
+fn check_books(tally: &DayTally, inputs: &[ManifestDoc]) -> Result<(), BuildError> {
+    for manifest in inputs {
+        let window = Window::starting_at_s(manifest.window);
+        let points = window.and_then(place).map(|at| tally.windows[at].points);
+        if points != Some(manifest.counts.written) {
+            let segment = manifest.files.first().map(|file| file.key.clone()).unwrap_or_default();
+            let why = format!("generation {} has {} points, its files hold {}", manifest.g, manifest.counts.written, points.unwrap_or(0));
+            return Err(BuildError::Input { segment, why });
+        }
+    }
+    Ok(())
 }
 
 /// SHA-256 and points of a file.

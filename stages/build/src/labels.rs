@@ -61,16 +61,17 @@ pub(crate) fn put_tags<'a>(out: &mut Vec<u8>, tags: impl Iterator<Item = &'a Tag
     Ok(())
 }
 
-/// Tags from a row.
+/// Tags from a row; their text is one allocation.
 pub(crate) fn get_tags(bytes: &[u8]) -> Result<Vec<Tag>, FormatError> {
-    let mut cursor = Cursor::new("tags of a row", bytes);
+    let all = Bytes::copy_from_slice(bytes);
+    let mut cursor = Cursor::new("tags of a row", &all);
     let mut tags = Vec::new();
     while cursor.remaining() > 0 {
         let length = usize::from(cursor.u16()?);
-        let key = Bytes::copy_from_slice(cursor.take(length)?);
+        let key = all.slice_ref(cursor.take(length)?);
         let kind = if cursor.u8()? == TagKind::Bare as u8 { TagKind::Bare } else { TagKind::Pair };
         let length = usize::from(cursor.u16()?);
-        tags.push(Tag { key, kind, value: Bytes::copy_from_slice(cursor.take(length)?) });
+        tags.push(Tag { key, kind, value: all.slice_ref(cursor.take(length)?) });
     }
     Ok(tags)
 }

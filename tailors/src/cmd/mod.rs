@@ -6,6 +6,7 @@ pub(crate) mod generate;
 mod import;
 pub(crate) mod inspect;
 pub(crate) mod key;
+mod pinned;
 mod progress;
 pub(crate) mod query;
 pub(crate) mod status;
@@ -24,7 +25,7 @@ use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::datadir::{ClientFile, DataDir};
 use crate::exit::Failure;
-use crate::node::{self, Node};
+use crate::node::Node;
 use crate::out::say;
 use crate::settings;
 use crate::time::parse_ms;
@@ -139,17 +140,17 @@ pub(crate) async fn import_command(args: cli::Import) -> Result<(), Failure> {
 /// `tailors verify`.
 pub(crate) async fn verify_command(args: cli::Verify) -> Result<(), Failure> {
     let dir = args.store.is_none().then(|| DataDir::new(&args.data));
-    let objects = match &dir {
+    let store = match &dir {
         Some(dir) if !dir.exists() => return Err(no_store(dir)),
-        Some(dir) => node::read_store(&dir.store())?,
-        None => node::read_store(&args.store.unwrap_or_default())?,
+        Some(dir) => dir.store(),
+        None => args.store.unwrap_or_default(),
     };
     let now_ms = now_ms(dir.as_ref())?;
     let shift_ms = match &args.at {
         Some(at) => import::shift_to(import::extent(&args.truth)?, parse_ms(at, now_ms)?),
         None => dir.as_ref().and_then(|dir| import::kept_shift(dir, &import::file_hash(&args.truth).ok()?)).unwrap_or(0),
     };
-    let report = verify::run(&objects, OrgId(args.org), &args.truth, shift_ms, now_ms).await?;
+    let report = verify::run(&store, OrgId(args.org), &args.truth, shift_ms, now_ms).await?;
     if args.json {
         say!("{}", serde_json::to_string(&report).map_err(|error| Failure::unavailable(error.to_string()))?);
     } else {

@@ -9,15 +9,17 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use tailors_format::chunk::{ChunkIndex, DecodeScratch, ValueKind};
+use tailors_format::chunk::{DecodeScratch, ValueKind};
 use tailors_format::doc::ManifestFile;
 use tailors_model::{OrgId, ShardId, Tag, TagKind, Window};
-use tailors_store::Objects;
-use tailors_store::catalog::{Catalog, Snapshot};
+use tailors_store::catalog::Snapshot;
+use tailors_store::chunks::{ChunkReader, ReaderSettings};
+use tailors_store::{Objects, StoreError};
 use tempfile::TempDir;
 
-use super::progress;
+use super::{pinned, progress};
 use crate::exit::Failure;
+use crate::time::rfc3339;
 use crate::truth::{self, Identity};
 
 /// Parts of a window; each holds the series whose number leaves its remainder.
@@ -68,21 +70,28 @@ struct Record {
 }
 
 /// Joins `truth`, its times shifted by `shift_ms`, with what `org` has in the store.
-pub(crate) async fn run(objects: &Objects, org: OrgId, truth: &Path, shift_ms: i64, now_ms: i64) -> Result<Report, Failure> {
+pub(crate) async fn run(store: &Path, org: OrgId, truth: &Path, shift_ms: i64, now_ms: i64) -> Result<Report, Failure> {
     let path = truth.to_owned();
     let spilled = tokio::task::spawn_blocking(move || Spilled::read(&path, shift_ms)).await;
     let spilled = spilled.map_err(|error| Failure::unavailable(error.to_string()))??;
-    let snapshot = Catalog::new(objects.clone()).snapshot(0, now_ms).await?;
+    let range = Window::of_ms(spilled.first_ms)..=Window::of_ms(spilled.last_ms);
+    let is_read = |window: &Window| range.contains(window);
+    pinned::reading(store, now_ms, is_read, async |objects, snapshot| join_all(objects, snapshot, org, &spilled).await).await
+}
+
+async fn join_all(objects: &Objects, snapshot: &Snapshot, org: OrgId, spilled: &Spilled) -> Result<Report, Failure> {
     let mut report = Report { feed: snapshot.feed, sent_again: 0, ..Report::default() };
     let stored = snapshot.windows.keys().map(|(window, _)| *window);
     let range = Window::of_ms(spilled.first_ms)..=Window::of_ms(spilled.last_ms);
     let windows: BTreeSet<Window> = stored.filter(|window| range.contains(window)).chain(spilled.windows()).collect();
     let bar = progress::points("verify", spilled.points);
+    // A file's index is read once for all its parts, and for all windows of a day's file.
+    let reader = ChunkReader::new(objects.clone(), ReaderSettings::default());
     for window in windows {
         for part in 0..PARTS {
             let truth = spilled.part(window, part)?;
             bar.inc(truth.len() as u64);
-            let stored = stored_points(objects, &snapshot, org, window, part, &spilled).await?;
+            let stored = stored_points(&reader, snapshot, (org, window, part), spilled).await?;
             join(truth, stored, &mut report);
         }
         let manifests = snapshot.of_window(window);
@@ -178,17 +187,22 @@ fn append(dir: &Path, at: (Window, u32), buffer: &mut Vec<u8>) -> Result<(), Fai
 
 /// Stored points of the truth's metrics whose series is in this part; `None` marks a series that the truth does not know (all of them in part 0).
 async fn stored_points(
-    objects: &Objects,
+    reader: &ChunkReader,
     snapshot: &Snapshot,
-    org: OrgId,
-    window: Window,
-    part: u32,
+    (org, window, part): (OrgId, Window, u32),
     truth: &Spilled,
 ) -> Result<Vec<(Option<u32>, Record)>, Failure> {
     let mut out = Stored { points: Vec::new(), unknown: BTreeMap::new() };
     for (shard, manifest) in snapshot.of_window(window) {
         for file in &manifest.files {
-            read_file(objects, (shard, file), (org, window, part), truth, &mut out).await?;
+            let read = read_file(reader, (shard, file), (org, window, part), truth, &mut out).await;
+            read.map_err(|error| match error {
+                StoreError::NotFound(_) | StoreError::Data { .. } => {
+                    let (window, part) = (rfc3339(window.start_ms()), part + 1);
+                    Failure::unavailable(format!("TLR-4020: window {window}, {shard}, part {part} of {PARTS}: {error}"))
+                }
+                error => error.into(),
+            })?;
         }
     }
     Ok(out.points)
@@ -201,17 +215,15 @@ struct Stored {
 }
 
 async fn read_file(
-    objects: &Objects,
+    reader: &ChunkReader,
     (shard, file): (ShardId, &ManifestFile),
     (org, window, part): (OrgId, Window, u32),
     truth: &Spilled,
     out: &mut Stored,
-) -> Result<(), Failure> {
-    let damaged = |error| Failure::unavailable(format!("{}: {error}", file.key));
-    let trailer = objects.get_range(&file.key, file.bytes.saturating_sub(ChunkIndex::TRAILER_BYTES as u64)..file.bytes).await?;
-    let tail = ChunkIndex::tail_range(&trailer, file.bytes).map_err(damaged)?;
-    let tail = objects.get_range(&file.key, tail).await?;
-    let index = ChunkIndex::parse(shard, &tail, file.bytes).map_err(damaged)?;
+) -> Result<(), StoreError> {
+    let damaged = |error| StoreError::data(&file.key, error);
+    let opened = reader.open(shard, &file.key, file.bytes).await?;
+    let index = opened.index();
     let mut wanted: BTreeMap<u32, (Option<u32>, u32)> = BTreeMap::new();
     for metric in index.metrics().iter().filter(|metric| metric.org == org && truth.metrics.contains(metric.metric.as_ref())) {
         // Of a day's file only this window counts.
@@ -233,20 +245,16 @@ async fn read_file(
     let base_ms = index.span().start_ms;
     let mut scratch = DecodeScratch::default();
     let series: Vec<u32> = wanted.keys().copied().collect();
-    for read in index.plan_reads(&series) {
-        let bytes = if read.range.is_empty() { bytes::Bytes::new() } else { objects.get_range(&file.key, read.range.clone()).await? };
-        let decoded = index.decode(&read, &bytes, &mut scratch, &mut |series, times, values| {
-            let Some((known, number)) = wanted.get(&series) else { return };
-            for (offset, value) in times.iter().zip(values) {
-                let time_ms = base_ms + i64::from(*offset);
-                if Window::of_ms(time_ms) == window && (truth.first_ms..=truth.last_ms).contains(&time_ms) {
-                    out.points.push((*known, Record { series: *number, time_ms, bits: value.to_bits() }));
-                }
+    let each = &mut |series: u32, times: &[u32], values: &[f64]| {
+        let Some((known, number)) = wanted.get(&series) else { return };
+        for (offset, value) in times.iter().zip(values) {
+            let time_ms = base_ms + i64::from(*offset);
+            if Window::of_ms(time_ms) == window && (truth.first_ms..=truth.last_ms).contains(&time_ms) {
+                out.points.push((*known, Record { series: *number, time_ms, bits: value.to_bits() }));
             }
-        });
-        decoded.map_err(damaged)?;
-    }
-    Ok(())
+        }
+    };
+    opened.read(&series, &mut scratch, each).await
 }
 
 /// Metric and labels as PromQL presents them (interfaces.md C0).

@@ -114,6 +114,8 @@ fn a_day_becomes_one_file_and_nothing_changes() {
     exact(&server);
     assert_eq!(answer(&server), before);
 
+    damage_is_named(&files(&data, "day"), &server, file);
+
     server.run(&["import", late.to_str().expect("UTF-8"), "--at", "2026-11-20T04:00:00Z"]).ok();
     for (arguments, code, word) in [
         (&["compact", "--day", "2026-11-20"][..], 1, "closes at 2026-11-21T03:04:00Z"),
@@ -125,6 +127,25 @@ fn a_day_becomes_one_file_and_nothing_changes() {
         assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
         assert!(format!("{}{}", ended.out, ended.err).contains(word), "{arguments:?}: {ended:?}");
     }
+}
+
+/// A flipped byte in pages or index of the day's file, then the file gone: `verify` says where.
+fn damage_is_named(day_files: &[PathBuf], server: &Server, truth: &str) {
+    let newest = day_files.iter().max_by_key(|file| std::fs::metadata(file).expect("file").modified().expect("time")).expect("a file");
+    let bytes = std::fs::read(newest).expect("reads");
+    let key = newest.strip_prefix(server.dir.join("store")).expect("below the store").to_str().expect("UTF-8");
+    for at in [100, bytes.len() / 2, bytes.len() - 100, bytes.len()] {
+        std::fs::remove_file(newest).expect("removes");
+        if let Some(damaged) = bytes.get(at) {
+            std::fs::write(newest, [&bytes[..at], &[damaged ^ 4], &bytes[at + 1..]].concat()).expect("writes");
+        }
+        let ended = server.run(&["verify", "--truth", truth, "--at", AT]);
+        assert_eq!(ended.code, 3, "byte {at}: {ended:?}");
+        for word in ["TLR-4020", key, "window 2026-11-19T", "mod-0064-0001, part ", " of 8"] {
+            assert!(ended.err.contains(word), "byte {at}: {}", ended.err);
+        }
+    }
+    std::fs::write(newest, bytes).expect("writes");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use parquet::record::Field;
 use tailors_format::chunk::{
     BucketInput, ChunkIndex, DecodeScratch, SeriesColumn, SeriesValues, Span, ValueKind, assemble, encode_bucket, verify_file,
 };
-use tailors_model::{MetricMeta, OrgId, ShardId, Tag, TagKind};
+use tailors_format::doc::{Document, GoneDoc};
+use tailors_model::{MetricMeta, OrgId, ShardId, Tag, TagKind, Window};
 
 /// The window after [`CLOSED_WINDOW`], closed too.
 const NEXT_WINDOW: &str = "2026-11-20T08:00:00Z";
@@ -318,6 +319,17 @@ fn a_store_comes_out_as_it_was_sent() {
     let store = server.dir.join("store");
     let again = export(&["--store", store.to_str().expect("UTF-8")], &temp.path().join("again.parquet"), &["--org", "1"]).ok();
     assert!(again.starts_with("wrote 101 points"), "{again}");
+
+    // Its pin went with it; and a generation whose files may go any time is not begun with.
+    assert!(std::fs::read_dir(store.join("pin/v1")).expect("pins were put").next().is_none());
+    let shard = ShardId::of_org(OrgId(1), 64);
+    let gone = tailors_format::key::gone(shard, Window::of_ms(NEXT_WINDOW_MS), 1);
+    std::fs::create_dir_all(store.join(&gone).parent().expect("a folder")).expect("made");
+    std::fs::write(store.join(&gone), GoneDoc { superseded_by: 2 }.to_bytes(&gone).expect("a document")).expect("writes");
+    let late = export(&data, &temp.path().join("late.parquet"), &[]);
+    assert!(late.code == 3 && late.err.contains("replaced faster"), "{}", late.err);
+    std::fs::remove_file(store.join(&gone)).expect("removes");
+    assert!(std::fs::read_dir(store.join("pin/v1")).expect("pins").next().is_none(), "released though it failed");
 
     // One file of the store is damaged, then gone: the other's points are not passed off as all.
     let file = chunk_files(&store).pop().expect("a chunk file");

@@ -27,7 +27,8 @@ pub struct Steps {
     pub count: u32,
 }
 
-/// Of the points of a step. NaNs are counted apart.
+/// Of the points of a step. NaNs are counted apart. Of zeros of either sign, which are equal, minimum and maximum are the one that came first, as in
+/// the statistics of a file.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Aggregate {
     /// Points that are no NaN.
@@ -51,8 +52,8 @@ impl Aggregate {
         self.count += other.count;
         self.nans += other.nans;
         self.sum += other.sum;
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
+        self.min = less(self.min, other.min);
+        self.max = greater(self.max, other.max);
     }
 
     fn of_equal(value: f64, count: u64) -> Self {
@@ -82,21 +83,21 @@ impl Aggregate {
         for block in blocks {
             for lane in 0..LANES {
                 sum[lane] += block[lane];
-                // The first operand counts only if the comparison holds: NaNs are passed over.
-                min[lane] = if block[lane] < min[lane] { block[lane] } else { min[lane] };
-                max[lane] = if block[lane] > max[lane] { block[lane] } else { max[lane] };
+                min[lane] = less(min[lane], block[lane]);
+                max[lane] = greater(max[lane], block[lane]);
             }
         }
         for (lane, value) in rest.iter().enumerate() {
             sum[lane] += value;
-            min[lane] = if *value < min[lane] { *value } else { min[lane] };
-            max[lane] = if *value > max[lane] { *value } else { max[lane] };
+            min[lane] = less(min[lane], *value);
+            max[lane] = greater(max[lane], *value);
         }
         let sum = fold_lanes(sum, |a, b| a + b);
         if sum.is_nan() {
             return Self::of_some_nans(values);
         }
-        Self { count: values.len() as u64, nans: 0, sum, min: fold_lanes(min, f64::min), max: fold_lanes(max, f64::max) }
+        let (min, max) = (first_zero(fold_lanes(min, less), &min, values), first_zero(fold_lanes(max, greater), &max, values));
+        Self { count: values.len() as u64, nans: 0, sum, min, max }
     }
 
     /// Left to right: lanes are not worth setting up.
@@ -105,8 +106,8 @@ impl Aggregate {
         let (mut sum, mut min, mut max) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
         for value in values {
             sum += value;
-            min = if *value < min { *value } else { min };
-            max = if *value > max { *value } else { max };
+            min = less(min, *value);
+            max = greater(max, *value);
         }
         if sum.is_nan() { Self::of_some_nans(values) } else { Self { count: values.len() as u64, nans: 0, sum, min, max } }
     }
@@ -117,6 +118,26 @@ impl Aggregate {
         values.iter().for_each(|value| out.add(&Self::of_equal(*value, 1)));
         out
     }
+}
+
+/// The least; of equal ones the first, NaNs are passed over. Not `f64::min`: which zero it takes is open.
+#[inline]
+fn less(first: f64, second: f64) -> f64 {
+    if second < first { second } else { first }
+}
+
+/// The greatest, in the same way.
+#[inline]
+fn greater(first: f64, second: f64) -> f64 {
+    if second > first { second } else { first }
+}
+
+/// An extreme of all lanes; if it is a zero and lanes hold zeros of both signs, the one that comes first in the values.
+#[inline]
+fn first_zero(extreme: f64, lanes: &[f64; LANES], values: &[f64]) -> f64 {
+    let is_other = |lane: &f64| *lane == 0.0 && lane.is_sign_negative() != extreme.is_sign_negative();
+    let is_mixed = extreme == 0.0 && lanes.iter().any(is_other);
+    if is_mixed { values.iter().copied().find(|value| *value == 0.0).unwrap_or(extreme) } else { extreme }
 }
 
 fn fold_lanes(mut lanes: [f64; LANES], take: fn(f64, f64) -> f64) -> f64 {

@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hashbrown::HashTable;
 use tailors_model::limits::{CHUNK_FILE_BYTES, CHUNK_FILE_SERIES};
-use tailors_model::{MetricMeta, OrgId, ShardId, Tag};
+use tailors_model::{MetricMeta, OrgId, ShardId};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::column::{put_blob, put_column, put_strings};
 use super::encode::EncodedBucket;
-use super::labels::put_labels;
+use super::labels::{TagSets, put_labels};
 use super::layout::{Region, Seal, Span, Trailer, put_header};
 use super::pages::Chunk;
 use super::read::open_whole;
@@ -124,7 +124,7 @@ fn write_file(shard: ShardId, span: Span, buckets: &[EncodedBucket]) -> Result<C
         }
     }
     let series: Vec<&BucketSeries> = buckets.iter().flat_map(|bucket| &bucket.series).collect();
-    let (labels, sets) = put_labels(&series.iter().map(|series| series.tags.as_slice()).collect::<Vec<&[Tag]>>())?;
+    let (labels, sets) = put_labels(&buckets.iter().map(|bucket| &bucket.tags).collect::<Vec<&TagSets>>())?;
     let times_at = out.len() as u64;
     seal.put_section(&mut out, Region::Times, &put_times(&times)?);
     let series_at = out.len() as u64;

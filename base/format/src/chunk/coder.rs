@@ -102,8 +102,9 @@ pub(super) fn encode_pco<T: Number>(numbers: &[T], page_sizes: &[usize]) -> Resu
 
 /// pco, narrow if the integers are.
 pub(super) fn encode_integers(integers: &[i64], page_sizes: &[usize]) -> Result<(Coder, Coded), FormatError> {
-    let narrow = |integer: &i64| i64::from(*integer as i32) == *integer;
-    let (coder, coded) = if integers.iter().all(narrow) {
+    // Without an early end this is made vectors of.
+    let wide = integers.iter().fold(0, |wide, integer| wide | (i64::from(*integer as i32) ^ *integer));
+    let (coder, coded) = if wide == 0 {
         let narrow: Vec<i32> = integers.iter().map(|integer| *integer as i32).collect();
         (Coder::Pco32, encode_pco(&narrow, page_sizes)?)
     } else {

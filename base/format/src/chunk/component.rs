@@ -12,7 +12,7 @@
 
 use super::coder::{Coded, Coder, CoderScratch, OpenCoder, encode_bytes, encode_integers};
 use super::parse::transform_of;
-use super::value::{Class, Transform, classify, from_ordered, gcd_of, to_integers};
+use super::value::{Class, FRACTION_MAX, Transform, classify, from_ordered, gcd_of, to_integers};
 use super::zigzag::{unzigzag, zigzag};
 use crate::FormatError;
 use crate::bytes::{Cursor, put_varint};
@@ -20,8 +20,6 @@ use crate::bytes::{Cursor, put_varint};
 const WHAT: &str = "chunk file page";
 /// Coder of a column whose integers are all the same.
 const CONST: u8 = 0;
-/// Integers of [`Transform::Decimal`] and [`Transform::Binary`] are below it in magnitude.
-const FRACTION_MAX: u64 = 1 << 51;
 
 /// Columns of one chunk, as they are written.
 #[derive(Debug)]
@@ -312,7 +310,7 @@ impl OpenColumn {
         let mut out: Vec<f64> = if transform == Transform::Double {
             integers.into_iter().map(from_ordered).collect()
         } else {
-            if integers.iter().any(|integer| integer.unsigned_abs() >= FRACTION_MAX) {
+            if integers.iter().any(|integer| integer.unsigned_abs().saturating_mul(divisor) >= FRACTION_MAX) {
                 return Err(FormatError::invalid(WHAT, "integer outside what its transform takes"));
             }
             integers.into_iter().map(|integer| integer as f64 * divisor as f64 / transform.divisor()).collect()

@@ -6,6 +6,7 @@ use tailors_model::MetricMeta;
 
 use super::encode::{BucketSeries, EncodedBucket};
 use super::index::{ChunkIndex, MetricEntry, NONE};
+use super::labels::TagSets;
 use super::layout::{CRC_BYTES, WHAT};
 use super::pages::Chunk;
 use super::times::TimeColumn;
@@ -50,7 +51,7 @@ impl ChunkIndex {
         let pages = self.pages_of(metric).ok_or_else(|| bad("pages that hold values of two metrics"))?;
         let mut numbers: Vec<(u32, u32)> = Vec::new();
         let mut times: Vec<TimeColumn> = Vec::new();
-        let mut series = Vec::with_capacity(metric.series.len());
+        let (mut series, mut sets) = (Vec::with_capacity(metric.series.len()), Vec::with_capacity(metric.series.len()));
         for number in metric.series.clone() {
             let entry = self.entry(number)?;
             let known = numbers.binary_search_by_key(&entry.time, |(column, _)| *column);
@@ -63,8 +64,8 @@ impl ChunkIndex {
                 }
             };
             let own = self.meta(number)?;
+            sets.push(self.tags(number)?);
             series.push(BucketSeries {
-                tags: self.tags(number)?,
                 meta: (own != meta).then(|| own.clone()),
                 time,
                 constant: entry.constant(),
@@ -99,6 +100,12 @@ impl ChunkIndex {
             chunk.page_summaries.push(if entry.summary == NONE { None } else { self.page_summaries.get(entry.summary as usize).copied() });
             chunk.bytes.extend_from_slice(body);
         }
-        Ok(EncodedBucket::of_parts((metric.org, metric.metric.clone(), meta.clone()), series, times, chunks, metric.points))
+        Ok(EncodedBucket::of_parts(
+            (metric.org, metric.metric.clone(), meta.clone()),
+            (series, TagSets::of(sets.iter().map(Vec::as_slice))),
+            times,
+            chunks,
+            metric.points,
+        ))
     }
 }

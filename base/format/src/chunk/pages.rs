@@ -13,7 +13,7 @@ use super::coder::{Coded, Coder, encode_bytes, encode_integers};
 use super::column::put_column;
 use super::exceptions::{Codes, put_odds};
 use super::summary::{DoubleSummary, IntegerSummary, Summary};
-use super::value::{Transform, gcd_of, to_integers};
+use super::value::{Transform, divide, gcd_of, to_integers};
 use super::zigzag::zigzag;
 use crate::FormatError;
 use crate::bytes::put_varint;
@@ -140,6 +140,7 @@ fn encode_chunk<'a, I: Iterator<Item = &'a [f64]>>(
 ) -> Result<Chunk, FormatError> {
     let EncodeScratch { integers, exceptions, .. } = scratch;
     integers.clear();
+    integers.reserve(parts.iter().map(|part| part.points).sum());
     exceptions.clear();
     values().for_each(|values| to_integers(values, transform, integers, exceptions));
     let (mut divisor, mut dictionary) = (1, Vec::new());
@@ -148,9 +149,7 @@ fn encode_chunk<'a, I: Iterator<Item = &'a [f64]>>(
         Transform::Double if !delta => dictionary = dictionary_of(integers).unwrap_or_default(),
         _ => {}
     }
-    if divisor > 1 {
-        integers.iter_mut().for_each(|integer| *integer /= divisor);
-    }
+    divide(integers, divisor);
     let plain = Plan { parts, transform, divisor, delta };
     let chunk = plain.encode(&scratch.integers, &scratch.exceptions, &mut scratch.coded)?;
     if dictionary.is_empty() {
@@ -219,7 +218,7 @@ impl Plan<'_> {
             let mut rest = integers;
             for part in self.parts {
                 let (own, after) = rest.split_at(part.points);
-                out.extend(own.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+                out.extend(own[1..].iter().zip(own).map(|(after, before)| after.wrapping_sub(*before)));
                 rest = after;
             }
         } else {

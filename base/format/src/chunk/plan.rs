@@ -4,6 +4,8 @@
 //! their integers are, then the best cuts of that row are found exactly (dynamic programming over pieces of 8,192 points). If cuts don't pay, the
 //! order is that of the tags, which labels and times compress better. All arithmetic is exact or IEEE, so every machine plans alike.
 
+use std::ops::Range;
+
 use tailors_model::limits::{PACKED_PAGE_POINTS, PCO_CHUNK_POINTS};
 
 use super::encode::SeriesColumn;
@@ -41,8 +43,8 @@ pub(super) struct Group {
 struct Look {
     series: usize,
     points: usize,
-    /// Of the integers that will be written, sorted.
-    sample: Vec<i64>,
+    /// Of the integers that will be written, sorted: where they lie in [`Sample::kept`].
+    sample: Range<usize>,
 }
 
 /// Series of one transform, as they are and as differences.
@@ -88,7 +90,7 @@ pub(super) fn plan(series: &[SeriesColumn], by_tags: &[usize], classes: &[Class]
             }
         }
         for (delta, looks) in [false, true].into_iter().zip(row.looks) {
-            groups.extend(cut(looks).into_iter().map(|series| Group { transform: row.transform, delta, series }));
+            groups.extend(cut(looks, &scratch.kept).into_iter().map(|series| Group { transform: row.transform, delta, series }));
         }
     }
     groups
@@ -122,6 +124,8 @@ struct Sample {
     plain: Vec<i64>,
     differences: Vec<i64>,
     exceptions: Vec<(usize, u64)>,
+    /// Samples of all looks: one list, because there is one for each series.
+    kept: Vec<i64>,
 }
 
 impl Sample {
@@ -136,7 +140,8 @@ impl Sample {
             let from = (values.len() - length) * stretch / (stretches - 1).max(1);
             let start = self.plain.len();
             to_integers(&values[from..from + length], transform, &mut self.plain, &mut self.exceptions);
-            self.differences.extend(self.plain[start..].windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+            let own = &self.plain[start..];
+            self.differences.extend(own[1..].iter().zip(own).map(|(after, before)| after.wrapping_sub(*before)));
         }
     }
 
@@ -165,7 +170,9 @@ impl Sample {
     fn look(&mut self, series: usize, points: usize, delta: bool) -> Look {
         let sample = if delta { &mut self.differences } else { &mut self.plain };
         sample.sort_unstable();
-        Look { series, points, sample: sample.clone() }
+        let from = self.kept.len();
+        self.kept.extend_from_slice(sample);
+        Look { series, points, sample: from..self.kept.len() }
     }
 }
 
@@ -191,11 +198,18 @@ impl Atom {
 
     /// Bits of its points in a chunk of their own.
     fn bits(&self, bin_bits: f64) -> f64 {
-        let (mut sum, mut used) = (0.0, 0.0);
-        for bin in self.bins.iter().filter(|bin| **bin > 0.0) {
-            sum += f64::from(*bin) * log2(f64::from(*bin));
-            used += 1.0;
+        // Four sums side by side, so that compilers make vectors of them.
+        let (mut sums, mut used) = ([0.0; 4], [0.0; 4]);
+        for four in self.bins.as_chunks::<4>().0 {
+            for ((bin, sum), used) in four.iter().zip(&mut sums).zip(&mut used) {
+                let (bin, is_used) = (f64::from(*bin), if *bin > 0.0 { 1.0 } else { 0.0 });
+                // An empty bin counts as 1, whose logarithm is 0.
+                let weight = bin + (1.0 - is_used);
+                *sum += weight * log2(weight);
+                *used += is_used;
+            }
         }
+        let (sum, used) = (sums.iter().sum::<f64>(), used.iter().sum::<f64>());
         let n = self.points as f64;
         // A sample looks more orderly than its whole (Miller and Madow).
         let missed = (used - 1.0) / (2.0 * self.sampled) * std::f64::consts::LOG2_E;
@@ -206,7 +220,8 @@ impl Atom {
 /// Base-2 logarithm to 1e-4, from additions and multiplications alone: the same on every machine.
 fn log2(x: f64) -> f64 {
     let bits = x.to_bits();
-    let exponent = (bits >> 52) as f64 - 1023.0;
+    // The exponent as the low bits of 2^52: a conversion without the instruction for it, of which there is none for vectors.
+    let exponent = f64::from_bits(bits >> 52 | 1075 << 52) - (4_503_599_627_370_496.0 + 1023.0);
     let mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let square = s * s;
@@ -214,7 +229,7 @@ fn log2(x: f64) -> f64 {
 }
 
 /// Series of one transform and delta, in tag order -> groups.
-fn cut(looks: Vec<Look>) -> Vec<Vec<usize>> {
+fn cut(looks: Vec<Look>, samples: &[i64]) -> Vec<Vec<usize>> {
     if looks.is_empty() {
         return Vec::new();
     }
@@ -227,12 +242,12 @@ fn cut(looks: Vec<Look>) -> Vec<Vec<usize>> {
         return vec![order(&plain)];
     }
     let mut sorted = plain.clone();
-    let key = |look: &Look| look.sample[look.sample.len() * 9 / 10];
+    let key = |look: &Look| samples[look.sample.start + look.sample.len() * 9 / 10];
     sorted.sort_by_key(|look| (look.points < PACKED_PAGE_POINTS, key(look)));
-    let edges = edges(&looks);
+    let edges = edges(&looks, samples);
     let wide = edges.first().zip(edges.last()).is_some_and(|(low, high)| i32::try_from(high.wrapping_sub(*low)).is_err());
     let bin_bits = if wide { 80.0 } else { 48.0 };
-    let atoms = atoms(&sorted, &edges);
+    let atoms = atoms(&sorted, samples, &edges);
     let mut whole = Atom::empty(0);
     atoms.iter().for_each(|atom| whole.add(atom));
     let (cuts, best) = best_cuts(&atoms, bin_bits);
@@ -244,17 +259,17 @@ fn cut(looks: Vec<Look>) -> Vec<Vec<usize>> {
 }
 
 /// Up to 127 edges of bins, about as many sampled values between each two.
-fn edges(looks: &[Look]) -> Vec<i64> {
+fn edges(looks: &[Look], samples: &[i64]) -> Vec<i64> {
     let total: usize = looks.iter().map(|look| look.sample.len()).sum();
     let step = total.div_ceil(8_192);
-    let mut pooled: Vec<i64> = looks.iter().flat_map(|look| &look.sample).step_by(step).copied().collect();
+    let mut pooled: Vec<i64> = looks.iter().flat_map(|look| &samples[look.sample.clone()]).step_by(step).copied().collect();
     pooled.sort_unstable();
     let mut edges: Vec<i64> = (1..BINS).map(|bin| pooled[bin * pooled.len() / BINS]).collect();
     edges.dedup();
     edges
 }
 
-fn atoms(looks: &[&Look], edges: &[i64]) -> Vec<Atom> {
+fn atoms(looks: &[&Look], samples: &[i64], edges: &[i64]) -> Vec<Atom> {
     let mut atoms: Vec<Atom> = Vec::new();
     let mut atom = Atom::empty(0);
     for (at, look) in looks.iter().enumerate() {
@@ -262,7 +277,7 @@ fn atoms(looks: &[&Look], edges: &[i64]) -> Vec<Atom> {
         atom.sampled += look.sample.len() as f64;
         let weight = look.points as f32 / look.sample.len().max(1) as f32;
         let mut bin = 0;
-        for integer in &look.sample {
+        for integer in &samples[look.sample.clone()] {
             while bin < edges.len() && edges[bin] <= *integer {
                 bin += 1;
             }

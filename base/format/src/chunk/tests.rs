@@ -369,12 +369,88 @@ fn by_hand(series: &SeriesColumn, steps: &Steps) -> Vec<Aggregate> {
                 count: own.count + 1,
                 nans: own.nans,
                 sum: own.sum + value,
-                min: own.min.min(*value),
-                max: own.max.max(*value),
+                min: if *value < own.min { *value } else { own.min },
+                max: if *value > own.max { *value } else { own.max },
             };
         }
     }
     out
+}
+
+/// The only double of which 10^11 times rounds up to 2^51: neither sign of it is a fraction at that exponent, as a reader refuses such an integer.
+#[test]
+fn an_integer_that_only_rounding_makes_too_great_is_not_written() {
+    let edge = 22_517.998_136_852_48;
+    assert!(edge * 1e11 < (1u64 << 51) as f64 && (edge * 1e11).round_ties_even() == (1u64 << 51) as f64);
+    let of = |sign: f64| regular(1, (0..300).map(|i| sign * if i == 7 { edge } else { f64::from(i % 9) + 0.000_000_000_01 }).collect());
+    for input in [of(1.0), of(-1.0)] {
+        let input = [bucket(7, "m", vec![input])];
+        assert_eq!(rows(&files(&input)[0]), rows_of(&input));
+    }
+}
+
+/// 2^51 is the end of what two readers must make the same doubles of, times the divisor too.
+#[test]
+fn a_divisor_that_makes_integers_too_great_is_refused() {
+    let input = bucket(7, "m", vec![regular(1, (0..300).map(|i| f64::from(i % 7 - 3) * 4.0 + 0.5).collect())]);
+    // Greatest integer 25, least -23 (of tenths: 125 and -115, times 5).
+    let decoded = |divisor: u64| {
+        let mut encoded = encode_bucket(&input).unwrap();
+        encoded.chunks[0].divisor = divisor;
+        let file = assemble(shard(), SPAN, vec![encoded]).unwrap().remove(0);
+        let tail = ChunkIndex::tail_range(&file.bytes, file.bytes.len() as u64).unwrap();
+        let index = ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], file.bytes.len() as u64).unwrap();
+        let read = index.plan_reads(&[0]).remove(0);
+        let (mut values, mut scratch) = (Vec::new(), DecodeScratch::default());
+        let bytes = &file.bytes[read.range.start as usize..read.range.end as usize];
+        index.decode(&read, bytes, &mut scratch, &mut |_, _, own| values.extend_from_slice(own)).map(|()| values)
+    };
+    let most = (1u64 << 51) / 25;
+    assert_eq!(decoded(5).unwrap()[6], 12.5);
+    assert_eq!(decoded(most).unwrap()[6], (25 * most) as f64 / 10.0);
+    for divisor in [most + 1, 1 << 52, i64::MAX as u64] {
+        assert!(decoded(divisor).unwrap_err().to_string().contains("outside what its transform takes"), "{divisor}");
+    }
+}
+
+/// Chunks share pages, not what these mean: a copy whose values can't be made is found though its bytes are the original's.
+#[test]
+fn a_chunk_that_shares_its_pages_is_verified_too() {
+    let values: Vec<f64> = (0..300).map(|i| f64::from(i % 7)).collect();
+    let of = |divisor: u64| {
+        let buckets = ["a", "b"].map(|metric| encode_bucket(&bucket(7, metric, vec![regular(1, values.clone())])).unwrap());
+        let [first, mut second] = buckets;
+        second.chunks[0].divisor = divisor;
+        assemble(shard(), SPAN, vec![first, second]).unwrap().remove(0).bytes
+    };
+    let (sound, odd) = (of(1), of(1 << 52));
+    assert_eq!(verify_file(shard(), &sound).unwrap().pages.iter().map(|page| page.at).collect::<Vec<_>>(), [32, 32], "one page for both");
+    assert!(verify_file(shard(), &odd).unwrap_err().to_string().contains("outside what its transform takes"));
+}
+
+/// Wherever both zeros stand in whatever lanes, the first one is the extreme: in aggregates as in the statistics of a file.
+#[test]
+fn of_both_zeros_the_first_is_least_and_greatest() {
+    for (n, other) in [(5, 1.0), (16, 1.0), (27, -1.0), (40, 1.0)] {
+        for (first, second) in (0..n).flat_map(|first| (first + 1..n).map(move |second| (first, second))) {
+            for zero in [0.0, -0.0] {
+                let mut values = vec![other; n];
+                (values[first], values[second]) = (zero, -zero);
+                let own = Aggregate::of(&values);
+                let extreme = if other > 0.0 { own.min } else { own.max };
+                assert_eq!(extreme.to_bits(), f64::to_bits(zero), "{first} and {second} of {n}");
+                let mut added = Aggregate::NONE;
+                values.iter().for_each(|value| added.add(&Aggregate::of(&[*value])));
+                assert_eq!((added.min.to_bits(), added.max.to_bits()), (own.min.to_bits(), own.max.to_bits()));
+            }
+        }
+    }
+    for zero in [0.0, -0.0] {
+        let mut values: Vec<f64> = (0..300).map(|i| f64::from(i % 7) + 0.1).collect();
+        (values[17], values[201]) = (zero, -zero);
+        let index = verify_file(shard(), &files(&[bucket(7, "m", vec![regular(1, values)])])[0].bytes).unwrap();
+        assert_eq!(index.statistics(0).unwrap().min.to_bits(), f64::to_bits(zero));
+    }
 }
 
 proptest! {
@@ -410,7 +486,8 @@ proptest! {
         for series in all {
             let column = columns.iter().find(|column| column.tags == index.tags(series).unwrap()).unwrap();
             for (own, other) in found[series as usize].iter().zip(by_hand(column, &steps)) {
-                prop_assert_eq!((own.count, own.nans, own.min, own.max), (other.count, other.nans, other.min, other.max));
+                prop_assert_eq!((own.count, own.nans), (other.count, other.nans));
+                prop_assert_eq!((own.min.to_bits(), own.max.to_bits()), (other.min.to_bits(), other.max.to_bits()));
                 let size: f64 = column.values.doubles().iter().map(|value| if value.is_finite() { value.abs() } else { 0.0 }).sum();
                 let near = (own.sum - other.sum).abs() <= size * 1e-12 || own.sum.to_bits() == other.sum.to_bits();
                 prop_assert!(near || (!own.sum.is_finite() && !other.sum.is_finite()), "{} {}", own.sum, other.sum);

@@ -35,21 +35,28 @@ pub(super) enum TimeColumn {
 }
 
 impl TimeColumn {
-    /// `timestamps` are strictly increasing and not empty.
-    pub(super) fn of(timestamps: &[u32]) -> Self {
-        let mut runs = Vec::new();
+    /// `None` where timestamps don't strictly increase, or there are none.
+    pub(super) fn of(timestamps: &[u32]) -> Option<Self> {
+        let mut runs = Vec::with_capacity(1);
         let mut rest = timestamps;
         while let Some(start) = rest.first().copied() {
-            let step = rest.get(1).map_or(0, |next| next - start);
-            let more = rest.windows(2).take_while(|pair| pair[1] - pair[0] == step).count();
-            runs.push(TimeRun { start, step, points: more as u32 + 1 });
+            let step = rest.get(1).map_or(0, |next| next.wrapping_sub(start));
+            let more = even_steps(rest, step);
+            let run = TimeRun { start, step, points: more as u32 + 1 };
+            let is_after = runs.last().is_none_or(|before: &TimeRun| before.end() < start);
+            // Differences are modulo 2^32: a run that falls does not end where it should.
+            if !is_after || more as u64 * u64::from(step) + u64::from(start) != u64::from(rest[more]) || (more > 0 && step == 0) {
+                return None;
+            }
+            runs.push(run);
             rest = &rest[more + 1..];
             // A run costs about three differences.
             if runs.len() * 3 > timestamps.len() + 8 {
-                return Self::Irregular(timestamps.to_vec());
+                let increase = timestamps.is_sorted_by(|before, after| before < after);
+                return increase.then(|| Self::Irregular(timestamps.to_vec()));
             }
         }
-        Self::Runs(runs)
+        (!runs.is_empty()).then_some(Self::Runs(runs))
     }
 
     /// For hash tables of columns; equal columns have equal ones.
@@ -74,6 +81,19 @@ impl TimeColumn {
             Self::Irregular(times) => times.first().copied().unwrap_or(0),
         }
     }
+}
+
+/// How many of the first differences are `step`.
+fn even_steps(times: &[u32], step: u32) -> usize {
+    let is_even = |pair: &[u32; 2]| pair[1].wrapping_sub(pair[0]) == step;
+    let mut done = 0;
+    // Blocks without an early end are made vectors of.
+    while let Some(block) = times.get(done..done + 65)
+        && block.array_windows().fold(true, |even, pair| even & is_even(pair))
+    {
+        done += 64;
+    }
+    done + times[done..].array_windows().take_while(|pair| is_even(pair)).count()
 }
 
 /// The section of these columns.

@@ -10,8 +10,10 @@ pub(super) const POW10: [f64; 15] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8
 pub(super) const EXPONENT_MAX: u8 = 14;
 /// Greatest binary exponent.
 pub(super) const SCALE_MAX: u8 = 60;
-/// Rounding by addition holds below this; above, an f64 hardly tells decimals from noise.
-const INTEGER_MAX: f64 = (1u64 << 51) as f64;
+/// Rounding by addition holds below this; above, an f64 hardly tells decimals from noise. Of what is rounded: 2^51 - 0.25 is below, its integer not.
+const INTEGER_MAX: f64 = FRACTION_MAX as f64;
+/// Integers of fractions, times their divisor, are below it in magnitude.
+pub(super) const FRACTION_MAX: u64 = 1 << 51;
 /// 1.5 x 2^52: adding and subtracting it rounds to an integer.
 pub(super) const ROUNDER: f64 = 6_755_399_441_055_744.0;
 /// Constants may be greater integers than series.
@@ -73,7 +75,7 @@ pub(super) fn from_ordered(integer: i64) -> f64 {
 fn to_fraction(value: f64, divisor: f64) -> Option<i64> {
     let scaled = value * divisor;
     let rounded = (scaled + ROUNDER) - ROUNDER;
-    let exact = scaled.abs() < INTEGER_MAX && (rounded / divisor).to_bits() == value.to_bits();
+    let exact = rounded.abs() < INTEGER_MAX && (rounded / divisor).to_bits() == value.to_bits();
     exact.then_some(rounded as i64)
 }
 
@@ -82,8 +84,9 @@ fn to_fraction(value: f64, divisor: f64) -> Option<i64> {
 fn rounded(value: f64, divisor: f64) -> (f64, u64) {
     let scaled = value * divisor;
     let magic = scaled + ROUNDER;
-    let too_great = if scaled.abs() < INTEGER_MAX { 0 } else { 1 };
-    (magic, too_great | (((magic - ROUNDER) / divisor).to_bits() ^ value.to_bits()))
+    let integer = magic - ROUNDER;
+    let too_great = if integer.abs() < INTEGER_MAX { 0 } else { 1 };
+    (magic, too_great | ((integer / divisor).to_bits() ^ value.to_bits()))
 }
 
 /// Appends an integer for each value; those that the transform can't hold go to `exceptions` as (position, bits), and the integer before stands in.
@@ -174,23 +177,9 @@ fn transform_of(values: &[f64]) -> Transform {
     // Evenly spaced sample: tells full-mantissa series from decimal ones without fifteen tests for each of their values.
     let step = values.len().div_ceil(SAMPLE).max(1);
     let sample = || values.iter().step_by(step).copied().filter(|value| !is_special(*value));
-    let (mut exponent, mut decimal, mut odd) = (0, 0u32, 0u32);
-    for value in sample() {
-        match exponent_of(value, exponent).or_else(|| exponent_of(value, 0)) {
-            // Exact at a lower exponent only: a magnitude too great for the one in force.
-            Some(e) => {
-                decimal += 1;
-                exponent = exponent.max(e);
-            }
-            None => odd += 1,
-        }
-        if odd > 8 && odd > decimal {
-            break;
-        }
-    }
-    if odd * 8 > decimal + odd || decimal == 0 {
+    let Some(exponent) = sampled_exponent(sample()) else {
         return binary(values, sample()).unwrap_or(Transform::Double);
-    }
+    };
     if fits(values, Transform::Decimal(exponent)) {
         return Transform::Decimal(exponent);
     }
@@ -199,6 +188,38 @@ fn transform_of(values: &[f64]) -> Transform {
         Some(e) if fits(values, Transform::Decimal(e)) => Transform::Decimal(e),
         _ => binary(values, sample()).unwrap_or(Transform::Double),
     }
+}
+
+/// The greatest of the sampled values' exponents; `None` if too few are decimals.
+fn sampled_exponent(sample: impl Iterator<Item = f64>) -> Option<u8> {
+    let (mut kept, mut n) = ([0.0; SAMPLE], 0);
+    for (value, kept) in sample.zip(&mut kept) {
+        *kept = value;
+        n += 1;
+    }
+    let (mut exponent, mut decimal, mut odd) = (0, 0u32, 0u32);
+    for some in kept[..n].chunks(SAMPLE / 8) {
+        // Mostly all are exact at the exponent in force, and all at once are tested in little time.
+        let divisor = POW10[usize::from(exponent)];
+        if some.iter().fold(0, |bad, value| bad | rounded(*value, divisor).1) == 0 {
+            decimal += some.len() as u32;
+            continue;
+        }
+        for value in some {
+            match exponent_of(*value, exponent).or_else(|| exponent_of(*value, 0)) {
+                // Exact at a lower exponent only: a magnitude too great for the one in force.
+                Some(e) => {
+                    decimal += 1;
+                    exponent = exponent.max(e);
+                }
+                None => odd += 1,
+            }
+            if odd > 8 && odd > decimal {
+                return None;
+            }
+        }
+    }
+    (odd * 8 <= decimal + odd && decimal > 0).then_some(exponent)
 }
 
 /// A binary scale, where it saves at least twelve bits of the mantissa: f32 widened to f64, sixteenths of small numbers.
@@ -222,17 +243,40 @@ fn binary(values: &[f64], sample: impl Iterator<Item = f64>) -> Option<Transform
 /// Greatest common divisor of the magnitudes; 1 when all are zero.
 pub(super) fn gcd_of(integers: &[i64]) -> i64 {
     let mut gcd = 0u64;
-    for integer in integers {
-        if gcd == 1 {
-            break;
+    for some in integers.chunks(256) {
+        // Mostly a block says nothing new, and for powers of two that shows in a few cycles.
+        let low_bits = some.iter().fold(0, |bits, integer| bits | integer.unsigned_abs());
+        if gcd.is_power_of_two() && low_bits & (gcd - 1) == 0 {
+            if gcd == 1 {
+                break;
+            }
+            continue;
         }
-        let (mut a, mut b) = (gcd, integer.unsigned_abs());
-        while b != 0 {
-            (a, b) = (b, a % b);
+        for integer in some {
+            let (mut a, mut b) = (gcd, integer.unsigned_abs());
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            gcd = a;
+            if gcd == 1 {
+                break;
+            }
         }
-        gcd = a;
     }
     i64::try_from(gcd.max(1)).unwrap_or(1)
+}
+
+/// Divides integers of a decimal or binary transform by what divides them all.
+pub(super) fn divide(integers: &mut [i64], divisor: i64) {
+    if divisor == 1 {
+        return;
+    }
+    // Integers are below 2^51 and their quotients are integers, so doubles do it exactly, and processors do it to four at a time.
+    let (magic, divisor) = (ROUNDER.to_bits() as i64, divisor as f64);
+    for integer in integers {
+        let double = f64::from_bits(integer.wrapping_add(magic) as u64) - ROUNDER;
+        *integer = ((double / divisor + ROUNDER).to_bits() as i64).wrapping_sub(magic);
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Feed entries and their snapshots, done marks and gone marks: what readers and retention follow.
+//! Feed entries and their snapshots, done marks, gone marks and pins: what readers and retention follow.
 
 use std::collections::BTreeMap;
 
@@ -69,4 +69,18 @@ pub struct GoneDoc {
 
 impl Document for GoneDoc {
     const FORMAT: &'static str = crate::document_format!("gone");
+}
+
+/// Object `pin/v1/{id}-{n}`: a long reader's hold on the files of a feed number.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinDoc {
+    /// Feed number that is read.
+    pub feed: u64,
+    /// Seconds after the store's own time of this object when it holds nothing any more.
+    pub expires_s: u64,
+}
+
+impl Document for PinDoc {
+    const FORMAT: &'static str = crate::document_format!("pin");
 }

@@ -17,7 +17,7 @@ mod stream;
 pub use auth::{KeyDoc, RevocationDoc, Scope};
 pub use body::BodyRef;
 pub use chain::{CapIdxDoc, ExtentRow, GenesisDoc, IndexRow, NodeDoc, NodeKind, RawRef};
-pub use feed::{DoneDoc, FeedDoc, GoneDoc, SnapDoc, SnapEntry};
+pub use feed::{DoneDoc, FeedDoc, GoneDoc, PinDoc, SnapDoc, SnapEntry};
 pub use job::JobDoc;
 pub use manifest::{Counts, FileRole, ManifestDoc, ManifestFile, ManifestKind};
 pub use plan::{NodeRef, PlanDoc, PlanReason};

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tailors_format::FormatError;
 use tailors_format::doc::{
-    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, IndexRow, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PlanDoc, RevocationDoc,
-    RouteDoc, SealDoc, SnapDoc, StreamDoc, StreamEndDoc, body,
+    CapIdxDoc, Document, DoneDoc, FeedDoc, GenesisDoc, GoneDoc, IndexRow, JobDoc, KeyDoc, ManifestDoc, NodeDoc, PinDoc, PlanDoc,
+    RevocationDoc, RouteDoc, SealDoc, SnapDoc, StreamDoc, StreamEndDoc, body,
 };
 
 const SHA: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -88,6 +88,7 @@ fn kinds() -> Vec<Kind> {
         kind::<SnapDoc>("snap/v1/000000004096", json!({"seq": 4_096, "entries": 4_000, "body": body})),
         kind::<DoneDoc>("done/v1/1795132800/000003", json!({"window": WINDOW, "k": 3, "route_version": 2, "shards": {SHARD: 2}})),
         kind::<GoneDoc>("gone/v1/mod-0064-0007/1795132800/000001", json!({"superseded_by": 2})),
+        kind::<PinDoc>("pin/v1/0123456789abcdef-000001", json!({"feed": 4_711, "expires_s": 600})),
         kind::<KeyDoc>(
             "auth/v1/k/0123456789ab",
             json!({"sha256": SHA, "org": 7, "scopes": ["write", "query", "admin", "metrics", "backfill"], "expires_ms": null, "created_ms": 5}),

@@ -1,6 +1,6 @@
 //! `tailors export`: stored points as one Parquet file, for any tool.
 //!
-//! Pins one feed number, so the file is one state of the store whatever is built meanwhile; needs no lock and no server. The file has its name only
+//! Pins one feed number, so the file is one state of the store whatever is built or deleted meanwhile; needs no lock and no server. The file has its name only
 //! when it is whole and fsynced: until then it is `.NAME.*.part` beside it, and goes when the command ends early.
 
 mod points;
@@ -17,16 +17,15 @@ use tailors_format::chunk::DecodeScratch;
 use tailors_format::doc::{FileRole, ManifestFile};
 use tailors_model::{OrgId, ShardId, Window};
 use tailors_store::Objects;
-use tailors_store::catalog::{Catalog, Snapshot};
+use tailors_store::catalog::Snapshot;
 use tempfile::NamedTempFile;
 
 use self::points::{PassedOver, Source, Wanted};
 use self::table::Table;
-use super::{no_store, now_ms, progress};
+use super::{no_store, now_ms, pinned, progress};
 use crate::cli;
 use crate::datadir::DataDir;
 use crate::exit::Failure;
-use crate::node;
 use crate::out::say;
 use crate::time::{parse_ms, rfc3339};
 
@@ -40,19 +39,20 @@ pub(crate) async fn run(args: cli::Export) -> Result<(), Failure> {
         return Err(Failure::usage(format!("--from {} is not before --to {}", rfc3339(wanted.from_ms), rfc3339(wanted.to_ms))));
     }
     let out = Output::new(args.parquet, args.overwrite)?;
-    let work = async {
-        match (&args.file, dir, args.store) {
-            (Some(file), ..) => of_file(file, &wanted, out).await,
-            (None, Some(dir), _) if !dir.exists() => Err(no_store(&dir)),
-            (None, Some(dir), _) => of_store(&node::read_store(&dir.store())?, &wanted, now_ms, out).await,
-            (None, None, store) => of_store(&node::read_store(&store.unwrap_or_default())?, &wanted, now_ms, out).await,
+    let store = match (&args.file, dir) {
+        (Some(file), _) => {
+            // Ended early, it takes its unfinished file along.
+            return tokio::select! {
+                done = of_file(file, &wanted, out) => done,
+                _ = tokio::signal::ctrl_c() => Err(Failure::unavailable("interrupted: nothing was written")),
+            };
         }
+        (None, Some(dir)) if !dir.exists() => return Err(no_store(&dir)),
+        (None, Some(dir)) => dir.store(),
+        (None, None) => args.store.unwrap_or_default(),
     };
-    // Ended early, it takes its unfinished file along.
-    tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::unavailable("interrupted: nothing was written")),
-    }
+    let is_read = |window: &Window| wanted.of_window(window);
+    pinned::reading(&store, now_ms, is_read, async |objects, snapshot| of_store(objects, snapshot, &wanted, out).await).await
 }
 
 async fn of_file(file: &Path, wanted: &Wanted, out: Output) -> Result<(), Failure> {
@@ -67,13 +67,12 @@ async fn of_file(file: &Path, wanted: &Wanted, out: Output) -> Result<(), Failur
     Ok(())
 }
 
-async fn of_store(objects: &Objects, wanted: &Wanted, now_ms: i64, out: Output) -> Result<(), Failure> {
-    let snapshot = Catalog::new(objects.clone()).snapshot(0, now_ms).await?;
+async fn of_store(objects: &Objects, snapshot: &Snapshot, wanted: &Wanted, out: Output) -> Result<(), Failure> {
     if snapshot.feed == 0 {
         let why = "nothing is published in this store (feed 0): wait for a build, or look whether --store names the `store` folder of a data directory";
         return Err(Failure::no(why));
     }
-    let of_range = |window: &Window| wanted.touches(window.start_ms(), window.end_ms() - 1);
+    let of_range = |window: &Window| wanted.of_window(window);
     if let Some(((window, shard), why)) = snapshot.damaged.iter().find(|((window, _), _)| of_range(window)) {
         let window = rfc3339(window.start_ms());
         return Err(Failure::unavailable(format!("TLR-4020: the manifest of window {window}, shard {shard} can't be read: {why}")));
@@ -110,7 +109,7 @@ async fn of_store(objects: &Objects, wanted: &Wanted, now_ms: i64, out: Output) 
     let (rows, bytes) = out.keep(table, &passed_over)?;
     say!("wrote {rows} points, {bytes} bytes, of feed {} to {}", snapshot.feed, out.path.display());
     note_of(&passed_over);
-    notes(&snapshot, wanted);
+    notes(snapshot, wanted);
     Ok(())
 }
 
@@ -123,7 +122,7 @@ fn note_of(passed_over: &PassedOver) {
 
 /// What a reader of the file should know and its rows can't tell.
 fn notes(snapshot: &Snapshot, wanted: &Wanted) {
-    let of_range = |window: &Window| wanted.touches(window.start_ms(), window.end_ms() - 1);
+    let of_range = |window: &Window| wanted.of_window(window);
     let built = snapshot.windows.keys().map(|(window, _)| window);
     let known: BTreeSet<&Window> = snapshot.open.iter().chain(&snapshot.known).chain(built).collect();
     let mut unfinished = known.into_iter().filter(|window| of_range(window) && !snapshot.is_complete(**window));

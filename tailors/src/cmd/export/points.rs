@@ -14,7 +14,7 @@ use parquet::errors::ParquetError;
 use tailors_format::FormatError;
 use tailors_format::chunk::{ChunkIndex, DecodeScratch, PageRead, ValueKind};
 use tailors_format::doc::ManifestFile;
-use tailors_model::{OrgId, ShardId};
+use tailors_model::{OrgId, ShardId, Window};
 use tailors_store::{Objects, StoreError};
 
 use super::table::{Labels, Table};
@@ -50,6 +50,11 @@ impl Wanted {
     /// The same of a shorter time.
     pub(super) fn within(&self, from_ms: i64, to_ms: i64) -> Self {
         Self { org: self.org, metrics: self.metrics.clone(), from_ms: self.from_ms.max(from_ms), to_ms: self.to_ms.min(to_ms) }
+    }
+
+    /// Whether the range touches a window.
+    pub(super) fn of_window(&self, window: &Window) -> bool {
+        self.touches(window.start_ms(), window.end_ms() - 1)
     }
 
     /// Whether times from `first_ms` to and with `last_ms` touch the range.
