@@ -85,11 +85,11 @@ pub(crate) fn measure(quick: bool, rows: &mut Vec<Row>) -> Outcome<()> {
     if read(&files, |index| (0..index.series_len()).collect())? != fingerprint {
         return Err("churn: read back other points than were written".into());
     }
-    let open_s = best_s(5, 2.0, || files.iter().map(|(_, file)| open(file)).collect::<Outcome<Vec<_>>>())?;
-    let with_labels = || files.iter().map(|(_, file)| open(file).and_then(|index| Ok(index.tags(0)?))).collect::<Outcome<Vec<_>>>();
+    let open_s = best_s(5, 2.0, || files.iter().map(|(_, file)| open(&file.bytes)).collect::<Outcome<Vec<_>>>())?;
+    let with_labels = || files.iter().map(|(_, file)| open(&file.bytes).and_then(|index| Ok(index.tags(0)?))).collect::<Outcome<Vec<_>>>();
     let label_s = best_s(5, 5.0, with_labels)? - open_s;
     let counted = encode(&dataset(series, Name::Counted).buckets)?;
-    let counted: u64 = counted.iter().map(|file| open(file).map(|index| index_bytes(&index))).sum::<Outcome<u64>>()?;
+    let counted: u64 = counted.iter().map(|file| open(&file.bytes).map(|index| index_bytes(&index))).sum::<Outcome<u64>>()?;
     let bytes: u64 = files.iter().map(|(index, _)| index_bytes(index)).sum();
     let (size, n) = (files.iter().map(|(_, file)| file.bytes.len()).sum::<usize>() as f64, f64::from(series));
     let asked: usize = files.iter().map(|(index, _)| of_metric(index).len()).sum();

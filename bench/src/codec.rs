@@ -129,7 +129,7 @@ impl Stored {
     fn scan(&self) -> Outcome<Vec<Aggregate>> {
         let (mut out, mut scratch) = (vec![Aggregate::NONE; STEPS.count as usize], DecodeScratch::default());
         for (file, _) in &self.files {
-            let index = open(file)?;
+            let index = open(&file.bytes)?;
             let all: Vec<u32> = (0..index.series_len()).collect();
             let mut each = |_: u32, step: u32, aggregates: &[Aggregate]| {
                 out[step as usize..].iter_mut().zip(aggregates).for_each(|(out, own)| out.add(own));
@@ -144,10 +144,10 @@ impl Stored {
 }
 
 /// Opens a file in memory by its trailer, as a reader does.
-pub(crate) fn open(file: &ChunkFile) -> Outcome<ChunkIndex> {
-    let length = file.bytes.len() as u64;
-    let tail = ChunkIndex::tail_range(&file.bytes, length)?;
-    Ok(ChunkIndex::parse(shard(), &file.bytes[tail.start as usize..], length)?)
+pub(crate) fn open(bytes: &[u8]) -> Outcome<ChunkIndex> {
+    let length = bytes.len() as u64;
+    let tail = ChunkIndex::tail_range(bytes, length)?;
+    Ok(ChunkIndex::parse(shard(), &bytes[tail.start as usize..], length)?)
 }
 
 pub(crate) fn encode(buckets: &[BucketInput]) -> Outcome<Vec<ChunkFile>> {

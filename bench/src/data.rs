@@ -37,14 +37,13 @@ pub(crate) struct Dataset {
 
 /// Timestamps and values by tags.
 type OfMetric = BTreeMap<Vec<Tag>, (Vec<u32>, Vec<f64>)>;
+type Columns = BTreeMap<Bytes, OfMetric>;
+
 /// Tags whose text is one allocation, as the build makes them.
 fn in_one_piece(tags: &[Tag]) -> Vec<Tag> {
-    let all: Bytes = tags.iter().flat_map(|tag| [&tag.key[..], &tag.value[..]]).collect::<Vec<&[u8]>>().concat().into();
-    let mut rest = all;
+    let mut rest: Bytes = tags.iter().flat_map(|tag| [&tag.key[..], &tag.value[..]]).collect::<Vec<&[u8]>>().concat().into();
     tags.iter().map(|tag| Tag { key: rest.split_to(tag.key.len()), kind: tag.kind, value: rest.split_to(tag.value.len()) }).collect()
 }
-
-type Columns = BTreeMap<Bytes, OfMetric>;
 
 impl Dataset {
     fn of(name: &'static str, columns: Columns) -> Self {

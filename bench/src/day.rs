@@ -57,7 +57,7 @@ fn windows(class: Class, series: u32, wanted: impl Fn(&str, &SeriesColumn) -> bo
 }
 
 fn open(file: ChunkFile) -> Outcome<Opened> {
-    let index = Arc::new(codec::open(&file)?);
+    let index = Arc::new(codec::open(&file.bytes)?);
     Ok((file, index))
 }
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use regex::Regex;
 use tailors_format::chunk::{BucketInput, ChunkIndex, SeriesColumn, assemble, encode_bucket};
 use tailors_model::matcher::ValueMatcher;
-use tailors_model::{MetricMeta, ShardId, Tag, TagKind};
+use tailors_model::{MetricMeta, Tag, TagKind};
 
 use crate::Outcome;
+use crate::codec::{self, shard};
 use crate::data::{ORG, SPAN};
 use crate::report::Row;
 use crate::timing::computed_mean_s;
@@ -119,16 +120,8 @@ fn expected(indexes: &[ChunkIndex], conditions: &[Condition<'_>]) -> Outcome<usi
     Ok(found)
 }
 
-fn shard() -> ShardId {
-    ShardId::of_org(ORG, 64)
-}
-
 fn open(files: &[Vec<u8>]) -> Outcome<Vec<ChunkIndex>> {
-    let open = |bytes: &Vec<u8>| {
-        let tail = ChunkIndex::tail_range(bytes, bytes.len() as u64)?;
-        Ok(ChunkIndex::parse(shard(), &bytes[tail.start as usize..], bytes.len() as u64)?)
-    };
-    files.iter().map(open).collect()
+    files.iter().map(|bytes| codec::open(bytes)).collect()
 }
 
 /// 32 digits that say nothing of each other.

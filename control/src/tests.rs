@@ -145,6 +145,13 @@ impl Bench {
         Self { objects, log, clock, control, builds, flush_to, windows_with_points, next: 0 }
     }
 
+    /// Another control plans what is due and dies before its builder is reached.
+    async fn plan_and_die(&self) {
+        let stuck = Control::new(ControlDeps { run_build: Arc::new(|_| Box::pin(std::future::pending())), ..self.control.deps().clone() });
+        stuck.tick().await.expect("ticks");
+        stuck.tick().await.expect("ticks");
+    }
+
     /// Appends a record and commits its node with points of the window.
     async fn capture(&mut self, window: Window, points: u64, received_ms: i64) {
         self.log.append(0, Bytes::from_static(b"payload")).await.expect("appended");
@@ -417,11 +424,7 @@ async fn a_restart_repairs_the_feed_and_goes_on_with_the_open_plan() {
     let created = T * 1_000 + 1_000 * HOUR_MS;
     let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
     bench.capture(window(), 4, created - 60_000).await;
-    // A control that died after its plan: the builder is never reached.
-    let stuck = Control::new(ControlDeps { run_build: Arc::new(|_| Box::pin(std::future::pending())), ..bench.control.deps().clone() });
-    stuck.tick().await.expect("ticks");
-    stuck.tick().await.expect("ticks");
-    drop(stuck);
+    bench.plan_and_die().await;
     bench.settle().await;
     assert_eq!(bench.generations(window()).await.len(), 1);
     assert!(feed::get(&bench.objects, 1).await.expect("read").is_some());

@@ -274,10 +274,8 @@ async fn a_plan_of_an_older_encoder_is_cancelled_and_planned_anew() {
     let created = T * 1_000 + 1_000 * HOUR_MS;
     let mut bench = Bench::new(created, created, Settings::for_up(), None).await;
     bench.capture(window(), 4, created - 60_000).await;
-    // A control that died after its plan, before the upgrade.
-    let stuck = Control::new(ControlDeps { run_build: Arc::new(|_| Box::pin(std::future::pending())), ..bench.control.deps().clone() });
-    stuck.tick().await.expect("ticks");
-    stuck.tick().await.expect("ticks");
+    // Before the upgrade.
+    bench.plan_and_die().await;
     let planned = tailors_store::plans::get(&bench.objects, shard(), window(), 1).await.expect("read").expect("planned");
     bench.objects.delete(&key::plan(shard(), window(), 1)).await.expect("deleted");
     let older = tailors_format::doc::PlanDoc { encoder: planned.encoder - 1, ..planned.clone() };

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Serialize;
@@ -74,7 +75,7 @@ pub(crate) async fn run(store: &Path, org: OrgId, truth: &Path, shift_ms: i64, n
     let path = truth.to_owned();
     let spilled = tokio::task::spawn_blocking(move || Spilled::read(&path, shift_ms)).await;
     let spilled = spilled.map_err(|error| Failure::unavailable(error.to_string()))??;
-    let range = Window::of_ms(spilled.first_ms)..=Window::of_ms(spilled.last_ms);
+    let range = spilled.range();
     let is_read = |window: &Window| range.contains(window);
     pinned::reading(store, now_ms, is_read, async |objects, snapshot| join_all(objects, snapshot, org, &spilled).await).await
 }
@@ -82,7 +83,7 @@ pub(crate) async fn run(store: &Path, org: OrgId, truth: &Path, shift_ms: i64, n
 async fn join_all(objects: &Objects, snapshot: &Snapshot, org: OrgId, spilled: &Spilled) -> Result<Report, Failure> {
     let mut report = Report { feed: snapshot.feed, sent_again: 0, ..Report::default() };
     let stored = snapshot.windows.keys().map(|(window, _)| *window);
-    let range = Window::of_ms(spilled.first_ms)..=Window::of_ms(spilled.last_ms);
+    let range = spilled.range();
     let windows: BTreeSet<Window> = stored.filter(|window| range.contains(window)).chain(spilled.windows()).collect();
     let bar = progress::points("verify", spilled.points);
     // A file's index is read once for all its parts, and for all windows of a day's file.
@@ -149,6 +150,11 @@ impl Spilled {
         }
         let metrics = identities.iter().map(|identity: &Identity| identity.metric.clone().into_bytes()).collect();
         Ok(Self { dir, numbers, metrics, parts, first_ms, last_ms, points })
+    }
+
+    /// Windows from its first point to its last.
+    fn range(&self) -> RangeInclusive<Window> {
+        Window::of_ms(self.first_ms)..=Window::of_ms(self.last_ms)
     }
 
     fn windows(&self) -> impl Iterator<Item = Window> + '_ {

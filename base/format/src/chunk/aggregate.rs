@@ -9,7 +9,6 @@ use super::index::ChunkEntry;
 use super::layout::WHAT;
 use super::read::PageRead;
 use super::summary::{Statistics, Summary};
-use super::value::Transform;
 use crate::FormatError;
 
 /// Sums beside each other: an addition takes as long as four begin in.
@@ -218,7 +217,7 @@ impl ChunkIndex {
         self.decode_page(page, bytes, scratch)?;
         let chunk = self.chunks.get(page.chunk as usize).ok_or_else(foreign)?;
         // No integer becomes -0.0: it is an exception.
-        let has_odd = chunk.exceptions || !matches!(chunk.transform, Transform::Decimal(_) | Transform::Binary(_));
+        let has_odd = chunk.exceptions || !chunk.transform.is_fraction();
         let mut aggregates = std::mem::take(&mut scratch.aggregates);
         for part in &read.parts {
             let values = scratch.values.get(part.offset as usize..(part.offset + part.points) as usize).ok_or_else(foreign)?;

@@ -279,7 +279,7 @@ fn put_directory(buckets: &[EncodedBucket], chunks: &[FileChunk<'_>]) -> Result<
 }
 
 /// Number and parameter of a transform.
-fn transform_parts(transform: Transform) -> (u8, u8) {
+pub(super) fn transform_parts(transform: Transform) -> (u8, u8) {
     match transform {
         Transform::Decimal(exponent) => (1, exponent),
         Transform::Binary(scale) => (2, scale),

@@ -10,9 +10,10 @@
 //! ```
 //! What a difference is taken from, the column says; everywhere modulo 2^64. The writer tries each form and keeps the smaller, plain if equal.
 
+use super::assemble::transform_parts;
 use super::coder::{Coded, Coder, CoderScratch, OpenCoder, encode_bytes, encode_integers};
 use super::parse::transform_of;
-use super::value::{Class, FRACTION_MAX, Transform, classify, from_ordered, gcd_of, to_integers};
+use super::value::{Class, FRACTION_MAX, Transform, classify, divide, from_ordered, gcd_of, to_integers};
 use super::zigzag::{unzigzag, zigzag};
 use crate::FormatError;
 use crate::bytes::{Cursor, put_varint};
@@ -73,14 +74,10 @@ impl ColumnWriter {
         };
         let (mut integers, mut exceptions, mut divisor) = (Vec::new(), Vec::new(), 1);
         to_integers(values, transform, &mut integers, &mut exceptions);
-        let (number, parameter) = match transform {
-            Transform::Decimal(exponent) => (1, exponent),
-            Transform::Binary(scale) => (2, scale),
-            _ => (3, 0),
-        };
-        if transform != Transform::Double {
+        let (number, parameter) = transform_parts(transform);
+        if transform.is_fraction() {
             divisor = gcd_of(&integers);
-            integers.iter_mut().for_each(|integer| *integer /= divisor);
+            divide(&mut integers, divisor);
         }
         self.meta.extend_from_slice(&[number, parameter]);
         put_varint(&mut self.meta, divisor.unsigned_abs());

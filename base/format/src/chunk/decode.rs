@@ -9,7 +9,7 @@ use super::exceptions::{Codes, Exception, Exceptions};
 use super::index::{ChunkEntry, PageEntry};
 use super::layout::WHAT;
 use super::pages::DICTIONARY_MAX;
-use super::value::{FRACTION_MAX, ROUNDER, Transform, from_ordered};
+use super::value::{FRACTION_MAX, Transform, from_ordered, to_double};
 use super::values::ValueKind;
 use super::zigzag::unzigzag;
 use crate::FormatError;
@@ -205,18 +205,16 @@ fn to_values(chunk: &ChunkEntry, dictionary: &[f64], integers: &[i64], values: &
             }
         }
         Transform::Decimal(_) | Transform::Binary(_) => {
-            // Below 2^51 an integer added to the bits of 1.5 x 2^52 is the double behind it: made vectors of, unlike a conversion.
             let (factor, divisor, mut over) = (chunk.divisor as f64, chunk.transform.divisor(), 0i64);
-            let plain = |integer: i64| f64::from_bits((integer as u64).wrapping_add(ROUNDER.to_bits())) - ROUNDER;
             if chunk.divisor == 1 && divisor == 1.0 {
                 pairs.for_each(|(value, integer)| {
                     over |= integer ^ (integer >> 63);
-                    *value = plain(*integer);
+                    *value = to_double(*integer);
                 });
             } else {
                 pairs.for_each(|(value, integer)| {
                     over |= integer ^ (integer >> 63);
-                    *value = plain(*integer) * factor / divisor;
+                    *value = to_double(*integer) * factor / divisor;
                 });
             }
             // `over` is at least as great as each of them, and less than twice the greatest: mostly that tells.

@@ -13,7 +13,7 @@ use super::coder::{Coded, Coder, encode_bytes, encode_integers};
 use super::column::put_column;
 use super::exceptions::{Codes, put_odds};
 use super::summary::{DoubleSummary, IntegerSummary, Summary};
-use super::value::{Transform, divide, gcd_of, to_integers};
+use super::value::{Transform, differences, divide, gcd_of, to_integers};
 use super::zigzag::zigzag;
 use crate::FormatError;
 use crate::bytes::put_varint;
@@ -218,7 +218,7 @@ impl Plan<'_> {
             let mut rest = integers;
             for part in self.parts {
                 let (own, after) = rest.split_at(part.points);
-                out.extend(own[1..].iter().zip(own).map(|(after, before)| after.wrapping_sub(*before)));
+                out.extend(differences(own));
                 rest = after;
             }
         } else {
@@ -324,7 +324,7 @@ impl Chunk {
 
 /// Fills in the summaries of long series, and of pages with short ones.
 fn summarize(parts: &[Part], series: &[&[f64]], chunk: &mut Chunk, scratch: &EncodeScratch, summaries: &mut [Option<Summary>]) {
-    let is_fraction = matches!(chunk.transform, Transform::Decimal(_) | Transform::Binary(_));
+    let is_fraction = chunk.transform.is_fraction();
     let summary = |range: Range<usize>, values: &mut dyn Iterator<Item = f64>| {
         let has_exception =
             scratch.exceptions.partition_point(|(at, _)| *at < range.start) < scratch.exceptions.partition_point(|(at, _)| *at < range.end);

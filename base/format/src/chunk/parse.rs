@@ -147,7 +147,7 @@ impl ChunkIndex {
             let (exceptions, delta) = (flags[own] & 1 != 0, flags[own] & 2 != 0);
             let (meta_range, pages, original) = (meta..meta_end, page..page_end, i as u32);
             let is_plain = (coder, flags[own], divisor) == (Coder::Columns, 0, 1);
-            if exceptions && !matches!(transform, Transform::Decimal(_) | Transform::Binary(_)) {
+            if exceptions && !transform.is_fraction() {
                 return Err(bad("exceptions of what holds every double"));
             }
             if is_plain != (transform.kind() != ValueKind::Doubles) || coder == Coder::Columns && !is_plain {

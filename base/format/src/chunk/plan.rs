@@ -9,7 +9,7 @@ use std::ops::Range;
 use tailors_model::limits::{PACKED_PAGE_POINTS, PCO_CHUNK_POINTS};
 
 use super::encode::SeriesColumn;
-use super::value::{Class, Transform, to_integers};
+use super::value::{Class, Transform, differences, to_integers};
 
 /// Points from which on a piece of the row may be a group of its own.
 const ATOM_POINTS: usize = 8_192;
@@ -140,8 +140,7 @@ impl Sample {
             let from = (values.len() - length) * stretch / (stretches - 1).max(1);
             let start = self.plain.len();
             to_integers(&values[from..from + length], transform, &mut self.plain, &mut self.exceptions);
-            let own = &self.plain[start..];
-            self.differences.extend(own[1..].iter().zip(own).map(|(after, before)| after.wrapping_sub(*before)));
+            self.differences.extend(differences(&self.plain[start..]));
         }
     }
 

@@ -15,7 +15,7 @@ const INTEGER_MAX: f64 = FRACTION_MAX as f64;
 /// Integers of fractions, times their divisor, are below it in magnitude.
 pub(super) const FRACTION_MAX: u64 = 1 << 51;
 /// 1.5 x 2^52: adding and subtracting it rounds to an integer.
-pub(super) const ROUNDER: f64 = 6_755_399_441_055_744.0;
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
 /// Constants may be greater integers than series.
 const CONSTANT_MAX: f64 = (1u64 << 53) as f64;
 const SAMPLE: usize = 64;
@@ -49,6 +49,11 @@ pub(super) enum Class {
 }
 
 impl Transform {
+    /// Whether integers are numerators: below 2^51, and -0.0, NaNs and infinities are exceptions.
+    pub(super) fn is_fraction(self) -> bool {
+        matches!(self, Self::Decimal(_) | Self::Binary(_))
+    }
+
     /// What integers are divided by; 1 for those that are no fractions.
     pub(super) fn divisor(self) -> f64 {
         match self {
@@ -79,6 +84,18 @@ fn to_fraction(value: f64, divisor: f64) -> Option<i64> {
     exact.then_some(rounded as i64)
 }
 
+/// An integer below 2^51 as a double: added to the bits of 1.5 x 2^52 it is the double behind it. Made vectors of, unlike a conversion.
+#[inline]
+pub(super) fn to_double(integer: i64) -> f64 {
+    f64::from_bits((integer as u64).wrapping_add(ROUNDER.to_bits())) - ROUNDER
+}
+
+/// The integer that was added to 1.5 x 2^52.
+#[inline]
+fn low_bits(magic: f64) -> i64 {
+    (magic.to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64)
+}
+
 /// The integer as the lowest bits of a double, and 0 if it is exact. Without branches or comparisons of integers, so that compilers make vectors of it.
 #[inline]
 fn rounded(value: f64, divisor: f64) -> (f64, u64) {
@@ -92,7 +109,7 @@ fn rounded(value: f64, divisor: f64) -> (f64, u64) {
 /// Appends an integer for each value; those that the transform can't hold go to `exceptions` as (position, bits), and the integer before stands in.
 pub(super) fn to_integers(values: &[f64], transform: Transform, out: &mut Vec<i64>, exceptions: &mut Vec<(usize, u64)>) {
     let start = out.len();
-    if !matches!(transform, Transform::Decimal(_) | Transform::Binary(_)) {
+    if !transform.is_fraction() {
         out.extend(values.iter().map(|value| to_ordered(*value)));
         return;
     }
@@ -102,7 +119,7 @@ pub(super) fn to_integers(values: &[f64], transform: Transform, out: &mut Vec<i6
     for (value, out) in values.iter().zip(&mut out[start..]) {
         let (magic, own) = rounded(*value, divisor);
         bad |= own;
-        *out = (magic.to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64);
+        *out = low_bits(magic);
     }
     if bad == 0 {
         return;
@@ -266,17 +283,19 @@ pub(super) fn gcd_of(integers: &[i64]) -> i64 {
     i64::try_from(gcd.max(1)).unwrap_or(1)
 }
 
-/// Divides integers of a decimal or binary transform by what divides them all.
+/// Each integer but the first less the one before it; there is at least one.
+pub(super) fn differences(integers: &[i64]) -> impl Iterator<Item = i64> {
+    integers[1..].iter().zip(integers).map(|(after, before)| after.wrapping_sub(*before))
+}
+
+/// Divides integers of a fraction by what divides them all.
 pub(super) fn divide(integers: &mut [i64], divisor: i64) {
     if divisor == 1 {
         return;
     }
     // Integers are below 2^51 and their quotients are integers, so doubles do it exactly, and processors do it to four at a time.
-    let (magic, divisor) = (ROUNDER.to_bits() as i64, divisor as f64);
-    for integer in integers {
-        let double = f64::from_bits(integer.wrapping_add(magic) as u64) - ROUNDER;
-        *integer = ((double / divisor + ROUNDER).to_bits() as i64).wrapping_sub(magic);
-    }
+    let divisor = divisor as f64;
+    integers.iter_mut().for_each(|integer| *integer = low_bits(to_double(*integer) / divisor + ROUNDER));
 }
 
 #[cfg(test)]
